@@ -1,0 +1,150 @@
+"""Everything that can go wrong, as one tree.
+
+Catch `PhotolabelError` for all of it, or the branch you can do something about::
+
+    PhotolabelError
+    ├── UsageError                an argument makes no sense: unknown recipe, top=0, ...
+    ├── PhotoError                this one photo cannot be classified; the others can
+    │   ├── PhotoNotFoundError    no such file
+    │   ├── PhotoUnreadableError  it is there, but cannot be read: permission, folder, device, I/O error
+    │   ├── UnsupportedFormatError  not a photo, or in a format photolabel does not read
+    │   ├── CorruptPhotoError     begins like a photo, but is broken or cut short
+    │   └── PhotoTooLargeError    more pixels, bytes or metadata than the limits allow
+    ├── ModelError                no model, so no photo can be classified
+    │   ├── UnknownModelError     neither a known name nor a file
+    │   ├── InvalidModelError     an ONNX file that is broken or does not describe itself
+    │   ├── MissingWeightsError   a known model whose weights are not on this machine
+    │   ├── InvalidWeightsError   a weights file that is broken, hostile or in an unknown format
+    │   └── WeightsMismatchError  sound weights, but of another network
+    └── StoreError                a file could not be fetched or kept
+        ├── OfflineError          the network is needed, but PHOTOLABEL_OFFLINE forbids it
+        ├── DownloadError         the network or the server failed
+        ├── HashMismatchError     what came is not what was asked for
+        ├── DiskFullError         no room
+        └── CacheUnwritableError  the cache folder cannot be written
+
+Every class has a `code`, a stable word that machine output carries (`"corrupt-photo"`). The message says what
+was expected, what came and what to do; it holds no address of memory and no library's repr.
+"""
+
+from __future__ import annotations
+
+
+class PhotolabelError(Exception):
+    """Base of every error that photolabel raises on purpose."""
+
+    code = "error"
+
+
+class UsageError(PhotolabelError, ValueError):
+    """An argument makes no sense."""
+
+    code = "usage"
+
+
+class PhotoError(PhotolabelError):
+    """One photo cannot be classified."""
+
+    code = "photo-error"
+
+
+class PhotoNotFoundError(PhotoError):
+    """There is no such file."""
+
+    code = "photo-not-found"
+
+
+class PhotoUnreadableError(PhotoError):
+    """The photo exists but cannot be read: a permission, a folder, a device, a failing disk."""
+
+    code = "photo-unreadable"
+
+
+class UnsupportedFormatError(PhotoError):
+    """Not a photo, or in a format that photolabel does not read."""
+
+    code = "unsupported-format"
+
+
+class CorruptPhotoError(PhotoError):
+    """The file begins like a photo but is broken or cut short."""
+
+    code = "corrupt-photo"
+
+
+class PhotoTooLargeError(PhotoError):
+    """More pixels, bytes or metadata than the limits allow."""
+
+    code = "photo-too-large"
+
+
+class ModelError(PhotolabelError):
+    """No model, so no photo can be classified."""
+
+    code = "model-error"
+
+
+class UnknownModelError(ModelError):
+    """Neither the name of a known model nor a file."""
+
+    code = "unknown-model"
+
+
+class InvalidModelError(ModelError):
+    """An ONNX file that is broken or does not describe itself."""
+
+    code = "invalid-model"
+
+
+class MissingWeightsError(ModelError):
+    """The weights of a known model are not on this machine."""
+
+    code = "missing-weights"
+
+
+class InvalidWeightsError(ModelError):
+    """A weights file that is broken, hostile or in an unknown format."""
+
+    code = "invalid-weights"
+
+
+class WeightsMismatchError(ModelError):
+    """Sound weights, but of another network than the one asked for."""
+
+    code = "weights-mismatch"
+
+
+class StoreError(PhotolabelError):
+    """A file could not be fetched or kept."""
+
+    code = "store-error"
+
+
+class OfflineError(StoreError):
+    """The network is needed but forbidden."""
+
+    code = "offline"
+
+
+class DownloadError(StoreError):
+    """The network or the server failed."""
+
+    code = "download-failed"
+
+
+class HashMismatchError(StoreError):
+    """What came is not what was asked for."""
+
+    code = "hash-mismatch"
+
+
+class DiskFullError(StoreError):
+    """There is no room for the file."""
+
+    code = "disk-full"
+
+
+class CacheUnwritableError(StoreError):
+    """The cache folder cannot be written."""
+
+    code = "cache-unwritable"

@@ -1,0 +1,96 @@
+"""The house of DESIGN.md: imports point up the list of rooms only, and heavy ones stay lazy."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
+
+# Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
+ROOMS = [
+    "errors", "spec", "labels", "store", "images",
+    "weights", "models", "graph", "artefacts",
+    "engine", "classifier",
+    "output", "progress",
+    "cli",
+]  # fmt: skip
+DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
+
+# Imports that cost time or memory: only inside functions, and only in these rooms.
+HEAVY = {
+    "openvino": {"engine"},
+    "onnx": {"graph"},
+    "h5py": {"weights"},
+    "requests": {"store"},
+    "pi_heif": {"images"},
+    "tqdm": {"progress"},
+}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(tree: ast.AST, path: Path) -> list[tuple[str, int]]:
+    """(dotted name, line) of every import, those inside functions and under TYPE_CHECKING included."""
+    package = ["photolabel", *path.relative_to(PACKAGE).parts[:-1]]
+    found: list[tuple[str, int]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(alias.name, node.lineno) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            stem = [*base, *([node.module] if node.module else [])]
+            found += [(".".join([*stem, alias.name]), node.lineno) for alias in node.names]
+    return found
+
+
+def test_every_room_is_in_the_list() -> None:
+    rooms = {room(path) for path in modules()}
+    assert rooms - DOORS == set(ROOMS), "tests/test_layout.py and src/photolabel differ"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_arrows_point_up(path: Path) -> None:
+    here = room(path)
+    if here in DOORS:
+        return
+    for name, line in imported(ast.parse(path.read_text("utf-8")), path):
+        parts = name.split(".")
+        if parts[0] != "photolabel":
+            continue
+        there = parts[1] if len(parts) > 1 else "__init__"
+        if there == "__version__":
+            continue
+        assert there in ROOMS, f"{path.name}:{line} imports {name}: not a room"
+        assert there == here or ROOMS.index(there) < ROOMS.index(here), (
+            f"{path.name}:{line}: {here} imports {there}, which stands below it"
+        )
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_imports_are_lazy_and_at_home(path: Path) -> None:
+    tree = ast.parse(path.read_text("utf-8"))
+    for name, line in imported(tree, path):
+        top = name.split(".")[0]
+        if top in HEAVY:
+            assert room(path) in HEAVY[top], f"{path.name}:{line}: {top} lives in {sorted(HEAVY[top])} only"
+    for node in tree.body:  # module level: runs at import
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
+            for name in names:
+                assert name.split(".")[0] not in HEAVY, f"{path.name}:{node.lineno}: import {name} lazily"
+
+
+def test_the_arrow_test_sees_a_wrong_arrow(tmp_path: Path) -> None:
+    """The checks above can fail: the same reader finds imports of every form."""
+    source = "def f():\n    from ..store import fetch\n    from .. import models\n    import photolabel.graph\n"
+    names = [name for name, _ in imported(ast.parse(source), PACKAGE / "cli" / "x.py")]
+    assert names == ["photolabel.store.fetch", "photolabel.models", "photolabel.graph"]
