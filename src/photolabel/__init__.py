@@ -1,3 +1,60 @@
-"""photolabel names what is in a photograph."""
+"""photolabel names what is in a photograph.
+
+>>> import photolabel
+>>> print(photolabel.classify("samples/coffee.jpg"))        # one photo, for a first look
+>>> with photolabel.load("vgg16") as classifier:            # many photos: load once
+...     for prediction in classifier.classify_many(paths):
+...         print(prediction.photo, prediction.top.name, prediction.top.probability)
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Name -> room. Loaded at first use, so that `import photolabel` and `photolabel --help` come at once.
+_ROOMS = {
+    "Answer": "classifier",
+    "Classifier": "classifier",
+    "Limits": "images",
+    "PhotolabelError": "errors",
+    "Prediction": "classifier",
+    "RankedLabel": "classifier",
+    "classify": "classifier",
+    "errors": "errors",
+    "load": "classifier",
+}
+
+if TYPE_CHECKING:
+    from . import errors
+    from .classifier import Answer, Classifier, Prediction, RankedLabel, classify, load
+    from .errors import PhotolabelError
+    from .images import Limits
+
+__all__ = [
+    "Answer",
+    "Classifier",
+    "Limits",
+    "PhotolabelError",
+    "Prediction",
+    "RankedLabel",
+    "__version__",
+    "classify",
+    "errors",
+    "load",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'photolabel' has no attribute {name!r}")
+    module = importlib.import_module(f".{_ROOMS[name]}", __name__)
+    value = module if name == _ROOMS[name] else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

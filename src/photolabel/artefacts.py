@@ -1,0 +1,150 @@
+"""A Model -> its one artefact on this machine: a verified, self-describing ONNX file.
+
+Published weights are looked for where they may lie already (our cache, Keras' folder), fetched if need be,
+turned into ONNX once and then, if they were our own download, thrown away: the ONNX holds the same numbers.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from . import engine, graph, models, progress, store, weights
+from .errors import InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
+from .models import Model
+from .weights import keras_h5
+
+
+def locate(model: Model, *, weights_file: Path | None = None) -> Path:
+    """Return the ONNX file of `model`, making or fetching what is not here yet.
+
+    With `weights_file`, the network gets that file's weights. Raises `MissingWeightsError` where there are no
+    weights and no way to get them, other `ModelError` leaves for unusable weights, and `StoreError` leaves for a
+    cache that fails.
+    """
+    if model.path is not None:
+        if weights_file is not None:
+            raise UsageError(f"{model.name} is an ONNX file that has its weights: it takes no other.")
+        return model.path
+    assert model.weights
+    cache = store.Store()
+    if weights_file is not None:
+        return _from_users_file(cache, model, weights_file)
+    made = _name(model, model.weights.digest)
+    if not cache.check(made):
+        source = _published(cache, model) or _fetch(cache, model)
+        _make(cache, model, source, made)
+        if source.parent == cache.folder:
+            cache.remove(source.name)  # the ONNX holds the same numbers: one copy is enough
+    return cache.path(made)
+
+
+def available(model: Model) -> bool:
+    """Whether `model` can be had without the network."""
+    if model.path is not None:
+        return True
+    assert model.weights
+    cache = store.Store()
+    return cache.check(_name(model, model.weights.digest)) or _published(cache, model) is not None
+
+
+def default() -> Model:
+    """Return the model that answers when none is named.
+
+    That is the one that PHOTOLABEL_MODEL names; else VGG16 where its weights are on this machine; else the
+    bundled one, at once and without a network.
+    """
+    pinned = os.environ.get("PHOTOLABEL_MODEL")
+    if pinned:
+        return models.resolve(pinned)
+    vgg16 = models.known()["vgg16"]
+    return vgg16 if available(vgg16) else models.known()[models.BUNDLED]
+
+
+def verify(model: Model) -> list[tuple[Path, bool]]:
+    """Hash every file of `model` anew; return each with whether it is still what was put there.
+
+    This finds what the check at each start cannot: a byte that changed while size and date stayed. A damaged file of
+    the cache is removed, to be made or fetched again at its next use.
+    """
+    cache = store.Store()
+    verdicts: list[tuple[Path, bool]] = []
+    if model.name == models.BUNDLED and model.path is not None:
+        verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
+    names = [path.name for path in cache.folder.glob(f"{model.name}-*") if path.suffix in (".onnx", engine.BLOB)]
+    if model.weights is not None and cache.path(model.weights.name).exists():
+        names.append(model.weights.name)
+    for name in sorted(names):
+        sound = cache.check(name, deep=True)
+        verdicts.append((cache.path(name), sound))
+        if not sound:
+            cache.remove(name)
+    return verdicts
+
+
+def _name(model: Model, digest: str) -> str:
+    return f"{model.name}-{digest.partition(':')[2][:16]}.onnx"
+
+
+def _published(cache: store.Store, model: Model) -> Path | None:
+    """The published weights file where it lies on this machine already, its hash checked."""
+    assert model.weights
+    found = cache.find(model.weights)
+    if found is not None:
+        return found
+    try:
+        path = _keras_folder() / model.weights.name
+        if path.stat().st_size == model.weights.size and cache.known_digest(path, "md5") == model.weights.digest:
+            return path
+    except (OSError, RuntimeError, StoreError):  # RuntimeError: there is no home folder
+        pass
+    return None
+
+
+def _keras_folder() -> Path:
+    home = os.environ.get("KERAS_HOME")
+    return (Path(home) if home else Path.home() / ".keras") / "models"
+
+
+def _fetch(cache: store.Store, model: Model) -> Path:
+    assert model.weights
+    try:
+        with progress.bar(f"downloading {model.name}", total=model.weights.size) as tick:
+            return cache.fetch(model.weights, progress=tick)
+    except OfflineError:
+        raise MissingWeightsError(
+            f"the weights of {model.name} are not on this machine, and PHOTOLABEL_OFFLINE forbids to fetch them: "
+            f"run once without it, or give them with --weights FILE."
+        ) from None
+
+
+def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
+    if not path.is_file():
+        raise MissingWeightsError(f"{path}: no such weights file.")
+    if "th_dim_ordering" in path.name or "th_kernels" in path.name:
+        raise InvalidWeightsError(
+            f"{path.name}: these kernels are in Theano's order. Expected the file whose name has "
+            "tf_dim_ordering_tf_kernels."
+        )
+    digest = cache.known_digest(path)
+    made = _name(model, digest)
+    if not cache.check(made):
+        _make(cache, models.with_weights(model, digest), path, made)
+    return cache.path(made)
+
+
+def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
+    """Write the ONNX file `made` from the weights file `source`."""
+    assert model.spec and model.normalisation
+    with cache.lock(made):
+        if cache.check(made):  # another process was quicker
+            return
+        with progress.status(f"preparing {model.name} (once) ..."):
+            arrays = keras_h5.read(source, model.spec)
+            weights.check(arrays, model.spec)
+            network = graph.build(model.spec, arrays, model.normalisation, describe=model.describe())
+            with cache.create(made) as file:
+                file.write(network)
+            if not cache.check(made, deep=True):
+                cache.remove(made)
+                raise StoreError(f"{cache.path(made)}: read back, it is not what was written. Is the disk failing?")

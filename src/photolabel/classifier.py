@@ -1,0 +1,259 @@
+"""Photos in, Predictions out."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import artefacts, engine, images, models
+from .errors import InvalidModelError, PhotoError, UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+
+    from .models import Model
+
+SCHEMA = "photolabel/1"
+DEFAULT_TOP = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankedLabel:
+    """One class and its probability in 0..1; `wnid` is its WordNet id (`n03063599`), None outside ImageNet."""
+
+    index: int
+    wnid: str | None
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What photolabel is willing to say of a photo: as of now, its likeliest class (`kind` "leaf")."""
+
+    kind: Literal["leaf"]
+    wnid: str | None
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What is known of one photo; the record that every output is a view of.
+
+    `photo` is the path as it was given, or None for a photo from memory. `labels` are the likeliest classes,
+    best first, as many as were asked for. `probabilities` are those of all classes in index order: float32,
+    (classes,), 0..1, sum 1, read-only. A photo that could not be classified has an `error` and no labels.
+    """
+
+    photo: str | None
+    model: str
+    recipe: str
+    precision: str
+    labels: tuple[RankedLabel, ...] = ()
+    error: PhotoError | None = None
+    probabilities: NDArray[np.float32] = field(
+        default_factory=lambda: np.empty(0, np.float32), repr=False, compare=False
+    )
+
+    @property
+    def top(self) -> RankedLabel:
+        """The likeliest class. Raises the photo's own error where it has one."""
+        if self.error is not None:
+            raise self.error
+        return self.labels[0]
+
+    @property
+    def answer(self) -> Answer | None:
+        """What photolabel is willing to say, or None for a photo with an error."""
+        if self.error is not None:
+            return None
+        return Answer(kind="leaf", wnid=self.top.wnid, name=self.top.name, probability=self.top.probability)
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"error: {self.error}"
+        return f"{self.top.name} ({self.top.probability * 100:.2f}%)"
+
+    def record(self) -> dict[str, Any]:
+        """Return the record of schema `photolabel/1` as plain values, ready for JSON."""
+        return {
+            "schema": SCHEMA,
+            "photo": self.photo,
+            "model": self.model,
+            "recipe": self.recipe,
+            "precision": self.precision,
+            "labels": [vars(label) for label in self.labels],
+            "answer": vars(self.answer) if self.answer else None,
+            "error": {"code": self.error.code, "message": str(self.error)} if self.error else None,
+        }
+
+
+class Classifier:
+    """A model ready to name photos. Make one with `photolabel.load`.
+
+    Safe to use from several threads at once. Close it, or use it in a `with` block, to free its memory.
+    Pickles as the arguments it was loaded with: the other side loads it again.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        run: engine.Engine,
+        *,
+        recipe: str | None = None,
+        limits: images.Limits = images.DEFAULT_LIMITS,
+        reload: tuple[Any, ...] | None = None,
+    ) -> None:
+        self.model = model
+        self.recipe = model.recipe(recipe)
+        self.limits = limits
+        self._run = run
+        self._reload = reload
+        if run.classes != len(model.labels):
+            raise InvalidModelError(f"{model.name} names {len(model.labels)} classes but its network has {run.classes}.")
+        if run.size not in (None, self.recipe.size):
+            raise InvalidModelError(
+                f"{model.name}: its network takes {run.size} x {run.size} pixels, but the recipe "
+                f"{self.recipe.name} makes {self.recipe.size} x {self.recipe.size}."
+            )
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic in use: `fp32`."""
+        return self._run.precision
+
+    def classify(self, photo: images.Photo, *, top: int | None = DEFAULT_TOP) -> Prediction:
+        """Name what is in one photo.
+
+        `photo` is a path, the bytes of an image file, a binary file object, a PIL image, or a NumPy array
+        (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. Raises a
+        `PhotoError` for a photo that cannot be read, and `UsageError` for a wrong argument.
+        """
+        top = self._check_top(top)
+        image = images.read(photo, limits=self.limits)
+        pixels = images.prepare(image, self.recipe)
+        probabilities = self._run(pixels[np.newaxis])[0]
+        return self._prediction(photo, probabilities, top)
+
+    def classify_many(
+        self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP
+    ) -> Iterator[Prediction]:
+        """Name what is in each of many photos, as they come, one Prediction a photo in the same order.
+
+        A photo that cannot be read gives a Prediction whose `error` says why; the others go on.
+        """
+        top = self._check_top(top)
+        return (self._attempt(photo, top) for photo in photos)
+
+    def _attempt(self, photo: images.Photo, top: int) -> Prediction:
+        try:
+            return self.classify(photo, top=top)
+        except PhotoError as error:
+            return Prediction(
+                photo=_name(photo),
+                model=self.model.name,
+                recipe=self.recipe.name,
+                precision=self.precision,
+                error=error,
+            )
+
+    def _check_top(self, top: int | None) -> int:
+        classes = len(self.model.labels)
+        if top is None:
+            return classes
+        if not 1 <= top:
+            raise UsageError(f"top={top}: expected at least 1, or None for all {classes} classes.")
+        return min(top, classes)
+
+    def _prediction(self, photo: images.Photo, probabilities: NDArray[np.float32], top: int) -> Prediction:
+        probabilities.setflags(write=False)
+        best = np.argsort(-probabilities, kind="stable")[:top]  # ties: the lower index first
+        labels = [self.model.labels[i] for i in best]
+        return Prediction(
+            photo=_name(photo),
+            model=self.model.name,
+            recipe=self.recipe.name,
+            precision=self.precision,
+            labels=tuple(
+                RankedLabel(index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index]))
+                for x in labels
+            ),
+            probabilities=probabilities,
+        )
+
+    def close(self) -> None:
+        """Free the network's memory. Closing twice does no harm; a closed classifier raises `UsageError`."""
+        self._run.close()
+
+    def __enter__(self) -> Classifier:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reload is None:
+            raise UsageError("only a classifier made by photolabel.load can be pickled.")
+        return _reload, self._reload
+
+    def __repr__(self) -> str:
+        return f"<Classifier {self.model.name}, recipe {self.recipe.name}, {self.precision}>"
+
+
+def _name(photo: images.Photo) -> str | None:
+    return os.fsdecode(photo) if isinstance(photo, str | os.PathLike) else None
+
+
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    recipe: str | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    limits: images.Limits = images.DEFAULT_LIMITS,
+) -> Classifier:
+    """Return a classifier: a model by name (`"vgg16"`) or the path of an ONNX file, ready to run.
+
+    Without `model`, the one that PHOTOLABEL_MODEL names, else VGG16 where its weights are on this machine, else the
+    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
+    a terminal. `weights` is a file to use instead of the published weights; `recipe` the way to make the input
+    (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`. `threads` is how many
+    processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be had, and
+    `UsageError` for a wrong argument.
+    """
+    if weights is not None and model is None:
+        model = "vgg16"
+    known = artefacts.default() if model is None else models.resolve(model)  # type: ignore[arg-type]
+    known.recipe(recipe)  # a wrong name should not wait for a download
+    path = artefacts.locate(known, weights_file=None if weights is None else Path(weights))
+    described = models.read(path) if known.path is None else known
+    run = engine.open_engine(path, precision=precision, threads=threads)
+    reload = (model, weights, recipe, precision, threads, limits)
+    return Classifier(described, run, recipe=recipe, limits=limits, reload=reload)
+
+
+def _reload(
+    model: str | None, weights: str | None, recipe: str | None, precision: str, threads: int | None, limits: images.Limits
+) -> Classifier:
+    return load(model, weights=weights, recipe=recipe, precision=precision, threads=threads, limits=limits)
+
+
+def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:
+    """Name what is in one photo: `load`, `classify` and `close` in one, for a first look or a short script.
+
+    Loading takes far longer than looking: for more than one photo, `load` a classifier and keep it.
+    """
+    with load(model) as classifier:
+        return classifier.classify(photo, top=top)

@@ -1,0 +1,96 @@
+"""The command line: a file a verb. Here: which verb it is, and what an error becomes.
+
+Exit codes:
+  0    all well
+  1    some photo could not be read; the others were classified
+  2    wrong usage
+  3    a model, its weights or the cache is not to be had
+  4    the output could not be written
+  70   a mistake in photolabel itself
+  130  interrupted
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import io
+import os
+import signal
+import sys
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import ModelError, PhotoError, PhotolabelError, StoreError, UsageError
+from ..output import printable
+
+# Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
+VERBS = {
+    "classify": "name what is in photos (the default: a first word that is no verb is a photo)",
+    "models": "list, download and verify models",
+}
+
+EXIT_CODES: dict[type[PhotolabelError], int] = {PhotoError: 1, UsageError: 2, ModelError: 3, StoreError: 3}
+_NO_OUTPUT, _OUR_MISTAKE, _INTERRUPTED = 4, 70, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line `argv`, by default the process's own, and return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not be able to break the output
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+        return code
+    except PhotolabelError as error:
+        complain(str(error))
+        return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+    except KeyboardInterrupt:
+        complain("interrupted")
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has seen enough (`| head`): say nothing, and let nothing be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + getattr(signal, "SIGPIPE", 13)
+    except OSError as error:
+        complain(f"the output cannot be written: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _NO_OUTPUT
+    except Exception as error:
+        if os.environ.get("PHOTOLABEL_DEBUG"):
+            raise
+        complain(
+            f"a mistake in photolabel {__version__} ({type(error).__name__}). Please report it; with "
+            "PHOTOLABEL_DEBUG=1 it shows where."
+        )
+        return _OUR_MISTAKE
+
+
+def _run(argv: list[str]) -> int:
+    verb, rest = "classify", argv
+    if argv and argv[0] in VERBS:
+        verb, rest = argv[0], argv[1:]
+    elif argv and argv[0] in ("--version", "-V"):
+        print(f"photolabel {__version__}")
+        return 0
+    elif argv:
+        _check_spelling(argv[0])
+    module = importlib.import_module(f".{verb}", __name__)
+    code: int = module.run(rest)
+    return code
+
+
+def _check_spelling(word: str) -> None:
+    """Raise if a first word looks like a verb misspelt: no file of that name, and nothing of a path about it."""
+    close = difflib.get_close_matches(word, VERBS, n=1, cutoff=0.75)
+    if close and word.isalpha() and not os.path.lexists(word):
+        raise UsageError(f"{word!r} is neither a verb nor a file. Did you mean: photolabel {close[0]}")
+
+
+def complain(message: str) -> None:
+    """Print one line to standard error."""
+    try:
+        print(f"photolabel: {printable(message)}", file=sys.stderr, flush=True)
+    except OSError:
+        pass  # nobody can be told

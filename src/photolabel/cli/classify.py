@@ -1,0 +1,97 @@
+"""photolabel [classify] PHOTO ...: name what is in photos."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ..errors import PhotoError, UsageError
+from . import EXIT_CODES, VERBS, complain
+from . import __doc__ as exit_codes
+from .parser import Parser, add_model_options
+
+if TYPE_CHECKING:
+    from ..classifier import Prediction
+
+_STDIN, _ALL = "-", "all"
+
+
+def _parser() -> Parser:
+    verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
+    parser = Parser(
+        prog="photolabel",
+        usage="photolabel PHOTO [PHOTO ...] [options]\n       photolabel VERB [options]",
+        description="Name what is in photographs.",
+        epilog=f"verbs (each has its own --help):\n{verbs}\n\n{(exit_codes or '').partition(chr(10) * 2)[2].strip()}",
+    )
+    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="an image file, or - to read one from standard input")
+    parser.add_argument("--version", "-V", action="store_true", help="print the version")
+    parser.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
+    parser.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
+    parser.add_argument(
+        "--max-pixels", type=int, metavar="N", help="refuse larger photos before decoding (default: 100 million)"
+    )
+    add_model_options(parser)
+    return parser
+
+
+def _top(text: str) -> int | str:
+    if text == _ALL:
+        return _ALL
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, or all") from None
+
+
+def run(argv: list[str]) -> int:
+    """Run the verb and return its exit code."""
+    parser = _parser()
+    args = parser.parse_intermixed_args(argv)
+    if not args.photos:
+        raise UsageError("expected a photo, as in: photolabel mug.jpg. See: photolabel --help")
+    if args.photos.count(_STDIN) > 1:
+        raise UsageError("standard input (-) can be read once only.")
+
+    from .. import classifier, images, models  # only now: --help must come at once
+
+    limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
+    many = len(args.photos) > 1
+    failed = False
+    with classifier.load(
+        args.model,
+        weights=args.weights,
+        recipe=args.recipe,
+        precision=args.precision,
+        threads=args.threads,
+        limits=limits,
+    ) as ready:
+        if args.model is None and ready.model.name == models.BUNDLED and not os.environ.get("PHOTOLABEL_MODEL"):
+            print(
+                f"photolabel: answered by {models.BUNDLED}, which comes with photolabel; "
+                "to have VGG16 answer: photolabel models download vgg16",
+                file=sys.stderr,
+            )
+        top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
+        photos = (sys.stdin.buffer if name == _STDIN else name for name in args.photos)
+        for name, prediction in zip(args.photos, ready.classify_many(photos, top=top), strict=True):
+            failed = failed or prediction.error is not None
+            _show(replace(prediction, photo=name), args, many=many)
+    return EXIT_CODES[PhotoError] if failed else 0
+
+
+def _show(prediction: Prediction, args: argparse.Namespace, *, many: bool) -> None:
+    """Print one photo's result: results to standard output; an error too if it is a record, else to stderr."""
+    from .. import output
+
+    if args.json:
+        print(output.json_line(prediction), flush=True)
+    elif prediction.error is not None:
+        complain(f"{prediction.photo}: {prediction.error}")
+    elif args.top is not None:
+        print(output.table(prediction, named=many), flush=True)
+    else:
+        print(output.line(prediction, named=many), flush=True)

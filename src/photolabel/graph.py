@@ -1,0 +1,168 @@
+"""A spec and its weights -> one ONNX graph that takes plain RGB pixels and describes itself.
+
+Input `pixels`: float32 (N, H, W, 3), RGB, 0-255. Output `probabilities`: float32 (N, classes). Every layer's output
+carries the layer's name from the spec, so that `fc2` or `block5_pool` can be asked for at load; `logits` is
+what enters the softmax. Weights are stored as Keras has them but for convolution kernels, which ONNX wants OIHW.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .errors import InvalidModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from .models import Normalisation
+    from .spec import Layer, Spec
+    from .weights import Arrays
+
+INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
+_OPSET, _IR_VERSION = 17, 8  # old enough for every runtime of the last years
+
+
+def build(spec: Spec, arrays: Arrays, normalisation: Normalisation, *, describe: Mapping[str, str]) -> bytes:
+    """Return the serialized ONNX model of `spec` with the weights `arrays`, which must have passed `weights.check`.
+
+    `describe` becomes the file's metadata. The same arguments give the same bytes.
+    """
+    from onnx import TensorProto, helper
+
+    drawing = _Drawing()
+    x = _normalise(drawing, normalisation)
+    for layer in spec.layers:
+        x = _DRAW[layer.kind](drawing, x, layer, arrays)
+    drawing.add("Softmax", [x], PROBABILITIES, axis=-1)
+
+    pixels = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", spec.size, spec.size, 3])
+    answer = helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", spec.classes])
+    graph = helper.make_graph(drawing.nodes, spec.name, [pixels], [answer], drawing.constants)
+    model = helper.make_model(
+        graph,
+        opset_imports=[helper.make_opsetid("", _OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name="photolabel",
+    )
+    helper.set_model_props(model, dict(describe))
+    serialized: bytes = model.SerializeToString(deterministic=True)
+    return serialized
+
+
+class _Drawing:
+    """The nodes and constants of a graph, as they are drawn."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        self.nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
+        return output
+
+    def constant(self, name: str, array: Any) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(array, name))
+        return name
+
+
+def _normalise(drawing: _Drawing, normalisation: Normalisation) -> str:
+    import numpy as np
+
+    x = INPUT
+    if normalisation.order == "BGR":
+        x = drawing.add("Gather", [x, drawing.constant("channel_order", np.array([2, 1, 0]))], "bgr", axis=3)
+    x = drawing.add("Sub", [x, drawing.constant("mean", np.array(normalisation.mean, np.float32))], "centred")
+    if set(normalisation.deviation) != {1.0}:
+        x = drawing.add("Div", [x, drawing.constant("deviation", np.array(normalisation.deviation, np.float32))], "scaled")
+    return drawing.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+
+
+def _input(_drawing: _Drawing, x: str, _layer: Layer, _arrays: Arrays) -> str:
+    return x
+
+
+def _convolution(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
+    import numpy as np
+
+    kernel, bias = arrays[layer.name]
+    side = kernel.shape[0]
+    inputs = [
+        x,
+        drawing.constant(f"{layer.name}/kernel", np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))),
+        drawing.constant(f"{layer.name}/bias", bias),
+    ]
+    x = drawing.add("Conv", inputs, f"{layer.name}/linear", kernel_shape=[side, side], pads=[side // 2] * 4)
+    return drawing.add("Relu", [x], layer.name)
+
+
+def _pooling(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+    return drawing.add("MaxPool", [x], layer.name, kernel_shape=[2, 2], strides=[2, 2])
+
+
+def _flatten(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+    # Keras flattens channels last, and fc1's kernel has its rows in that order.
+    x = drawing.add("Transpose", [x], "channels_last", perm=[0, 2, 3, 1])
+    return drawing.add("Flatten", [x], layer.name)
+
+
+def _dense(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
+    kernel, bias = arrays[layer.name]
+    inputs = [x, drawing.constant(f"{layer.name}/kernel", kernel), drawing.constant(f"{layer.name}/bias", bias)]
+    if layer.name == "predictions":
+        return drawing.add("Gemm", inputs, LOGITS)
+    return drawing.add("Relu", [drawing.add("Gemm", inputs, f"{layer.name}/linear")], layer.name)
+
+
+_DRAW = {
+    "InputLayer": _input,
+    "Conv2D": _convolution,
+    "MaxPooling2D": _pooling,
+    "Flatten": _flatten,
+    "Dense": _dense,
+}
+
+
+def check(path: Path) -> None:
+    """Raise `InvalidModelError` unless the file at `path` is an ONNX network that keeps to itself.
+
+    ONNX may store tensors outside the file, under any path: such a network could read any file of the machine.
+    Weights of NaN or infinity are refused too: they make every answer NaN.
+    """
+    import numpy as np
+    import onnx
+    from google.protobuf.message import DecodeError
+    from onnx import numpy_helper
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError, ValueError):
+        raise InvalidModelError(f"{path}: not an ONNX file, or a broken one.") from None
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise InvalidModelError(f"{path}: it takes its weights from other files: refused.")
+        if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
+            try:
+                array = numpy_helper.to_array(tensor)
+            except (ValueError, TypeError):
+                raise InvalidModelError(f"{path}: a weight's size and shape differ: the file is damaged.") from None
+            if not np.isfinite(array).all():
+                raise InvalidModelError(f"{path}: a weight holds NaN or infinity: the file is damaged.")
+
+
+def _tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor stored in a graph, those in its nodes' attributes and sub-graphs included."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            yield from (attribute.t, *attribute.tensors)
+            for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+                yield from (sparse.values, sparse.indices)
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield from _tensors(inner)

@@ -1,0 +1,213 @@
+"""What photolabel knows of each model: the table of known ones, and any ONNX file that describes itself."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import json
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+from . import metadata
+from .errors import InvalidModelError, UnknownModelError, UsageError
+from .images import Recipe
+from .labels import Label, imagenet
+from .spec import VGG16, VGG19, Spec
+from .store import Asset
+
+BUNDLED = "efficientnet-lite2"
+BUNDLED_DIGEST = "sha256:?"
+FORMAT = "1"  # of the metadata below; a file of another format is refused by name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalisation:
+    """What a graph's first nodes do to RGB pixels in 0-255: reorder, subtract `mean`, divide by `deviation`.
+
+    `mean` and `deviation` are in the channel order `order`, on the scale 0-255.
+    """
+
+    order: Literal["RGB", "BGR"]
+    mean: tuple[float, float, float]
+    deviation: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+# Keras' mode 'caffe': ImageNet's mean colour, no scaling (keras/applications/imagenet_utils.py).
+CAFFE = Normalisation(order="BGR", mean=(103.939, 116.779, 123.68))
+
+# The protocol under which VGG's single-crop figures are published: short side 256, centre 224.
+CROP = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bicubic")
+# What Keras' load_img(target_size=(224, 224)) does: the whole photo squashed, nearest neighbour.
+KERAS = Recipe(name="keras", size=224, fit="squash", side=None, filter="nearest")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Accuracy:
+    """Published accuracy on ImageNet's validation photos, in per cent, and where it is published."""
+
+    top1: float
+    top5: float | None
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """A classifier as a record: what it is called, what goes in and comes out, and where it comes from.
+
+    `recipes` are the ways to make its input, the default first; `labels` name its outputs in order. A model
+    that photolabel builds itself has a `spec`, its `normalisation` and the published `weights`; one that is
+    an ONNX file already has its `path`.
+    """
+
+    name: str
+    recipes: tuple[Recipe, ...]
+    labels: tuple[Label, ...]
+    source: str
+    licence: str
+    accuracy: Accuracy | None = None
+    spec: Spec | None = None
+    normalisation: Normalisation | None = None
+    weights: Asset | None = None
+    path: Path | None = None
+
+    def recipe(self, name: str | None = None) -> Recipe:
+        """Return the recipe of that name, or the default one. Raises `UsageError` where there is none."""
+        if name is None:
+            return self.recipes[0]
+        for recipe in self.recipes:
+            if recipe.name == name:
+                return recipe
+        raise UsageError(f"{self.name} has no recipe {name!r}. It has: {', '.join(r.name for r in self.recipes)}.")
+
+    def describe(self) -> dict[str, str]:
+        """Return the metadata that an ONNX file of this model carries; `read` turns them into a Model again."""
+        described = {
+            "format": FORMAT,
+            "name": self.name,
+            "recipes": _compact([recipe.to_dict() for recipe in self.recipes]),
+            "labels": _compact([[label.wnid, label.name] for label in self.labels]),
+            "source": self.source,
+            "licence": self.licence,
+        }
+        if self.accuracy:
+            described["accuracy"] = _compact(vars(self.accuracy))
+        return {f"photolabel.{key}": value for key, value in described.items()}
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def _keras(folder: str, name: str, md5: str, size: int) -> Asset:
+    return Asset(
+        name=name,
+        urls=(
+            f"https://storage.googleapis.com/tensorflow/keras-applications/{folder}/{name}",
+            f"https://github.com/fchollet/deep-learning-models/releases/download/v0.1/{name}",
+        ),
+        digest=f"md5:{md5}",
+        size=size,
+    )
+
+
+def _oxford(spec: Spec, weights: Asset, top1: float, top5: float) -> Model:
+    return Model(
+        name=spec.name.lower(),
+        recipes=(CROP, KERAS),
+        labels=imagenet(),
+        source=f"Keras' ImageNet weights of Oxford's {spec.name} (arXiv 1409.1556), md5 {weights.digest[4:]}",
+        licence="CC BY 4.0, Visual Geometry Group, University of Oxford",
+        accuracy=Accuracy(top1=top1, top5=top5, source="https://keras.io/api/applications/"),
+        spec=spec,
+        normalisation=CAFFE,
+        weights=weights,
+    )
+
+
+@functools.cache
+def known() -> dict[str, Model]:
+    """Return the table of known models, by name. Hashes: keras/applications/vgg16.py and vgg19.py."""
+    vgg16 = _keras(
+        "vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5", "64373286793e3c8b2b4e3219cbf3544b", 553_467_096
+    )
+    vgg19 = _keras(
+        "vgg19", "vgg19_weights_tf_dim_ordering_tf_kernels.h5", "cbe5617147190e668d6c5d5026f83318", 574_710_816
+    )
+    models = [
+        _oxford(VGG16, vgg16, 71.3, 90.1),
+        _oxford(VGG19, vgg19, 71.3, 90.0),
+        read(Path(str(resources.files("photolabel").joinpath("data", f"{BUNDLED}.onnx")))),
+    ]
+    return {model.name: model for model in models}
+
+
+def resolve(name: str | Path) -> Model:
+    """Return the model of that name, or the one that an ONNX file describes.
+
+    A known name wins; to use a file of such a name, write `./vgg16`. Raises `UnknownModelError` for neither,
+    `InvalidModelError` for a file that is no self-describing classifier.
+    """
+    if isinstance(name, str) and name in known():
+        return known()[name]
+    path = Path(name)
+    if path.is_file():
+        return read(path)
+    close = difflib.get_close_matches(str(name), known(), n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    raise UnknownModelError(
+        f"no model {str(name)!r}: expected one of {', '.join(known())}, or the path of an ONNX file.{hint}"
+    )
+
+
+def read(path: Path) -> Model:
+    """Return the model that the ONNX file at `path` describes in its own metadata.
+
+    Everything in it is checked: the file may be a stranger's. Raises `InvalidModelError`.
+    """
+    try:
+        found = metadata.read(path)
+    except OSError as error:
+        raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
+    form = found.get("photolabel.format")
+    if form != FORMAT:
+        came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"
+        raise InvalidModelError(f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}.")
+    try:
+        recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
+        labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
+        accuracy = _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
+        name, source, licence = (found[f"photolabel.{key}"] for key in ("name", "source", "licence"))
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise InvalidModelError(f"{path}: its description (photolabel.* metadata) is broken.") from None
+    if not recipes or len(labels) < 2:
+        raise InvalidModelError(f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels.")
+    return Model(
+        name=name, recipes=recipes, labels=labels, source=source, licence=licence, accuracy=accuracy, path=path
+    )
+
+
+def _label(index: int, pair: object) -> Label:
+    match pair:
+        case [str() | None as wnid, str() as name]:
+            return Label(index, wnid, name)
+    raise ValueError("expected [wnid or null, name]")
+
+
+def _accuracy(value: object) -> Accuracy:
+    match value:
+        case {"top1": int() | float() as top1, "top5": int() | float() | None as top5, "source": str() as source}:
+            return Accuracy(top1=top1, top5=top5, source=source)
+    raise ValueError("expected top1, top5 and source")
+
+
+def with_weights(model: Model, digest: str) -> Model:
+    """Return `model` as it is with a user's own weights, whose origin and accuracy nobody published."""
+    return replace(
+        model,
+        source=f"a weights file of the user's own, {digest}",
+        licence="unknown: that of the weights file",
+        accuracy=None,
+        weights=None,
+    )

@@ -1,0 +1,55 @@
+"""Predictions -> text and JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .classifier import Prediction
+
+# C0 and C1 control characters, line and paragraph separators, what turns the direction of writing, and the
+# surrogates that stand for bytes which are no UTF-8: a name that holds them could rewrite the terminal or forge lines.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return `text` as one harmless line: what a terminal would act upon is written as `\x1b` or `\u2028`.
+
+    A byte of a file name that is no UTF-8 is written as that byte, `\xff`.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        code = ord(match.group())
+        if 0xDC80 <= code <= 0xDCFF:  # the byte 0x80-0xff, as os.fsdecode smuggles it into a str
+            code -= 0xDC00
+        return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+
+    return _UNPRINTABLE.sub(escape, text)
+
+
+def line(prediction: Prediction, *, named: bool) -> str:
+    """Return `name (p%)`, or `path: name (p%)` if `named`."""
+    text = printable(str(prediction))
+    return f"{printable(prediction.photo or '-')}: {text}" if named else text
+
+
+def table(prediction: Prediction, *, named: bool) -> str:
+    """Return the labels of a prediction as aligned lines of name and per cent, under the photo's name if `named`."""
+    names = [printable(label.name) for label in prediction.labels]
+    width = max(map(len, names))
+    indent = "  " if named else ""
+    lines = [
+        f"{indent}{name:<{width}}  {label.probability * 100:6.2f}%"
+        for name, label in zip(names, prediction.labels, strict=True)
+    ]
+    return "\n".join([f"{printable(prediction.photo or '-')}:", *lines] if named else lines)
+
+
+def json_line(prediction: Prediction) -> str:
+    """Return the record of `prediction` as one line of pure ASCII JSON.
+
+    Names that are no UTF-8 survive: their bytes are lone surrogates, which every JSON reader gives back.
+    """
+    return json.dumps(prediction.record(), allow_nan=False)
