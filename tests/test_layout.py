@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
-    "errors", "spec", "labels", "store", "images",
+    "errors", "spec", "labels", "network", "download", "records", "store", "images",
     "weights", "models", "graph", "artefacts",
     "engine", "classifier",
     "output", "progress",
@@ -24,7 +24,7 @@ HEAVY = {
     "openvino": {"engine"},
     "onnx": {"graph"},
     "h5py": {"weights"},
-    "requests": {"store"},
+    "requests": {"network"},
     "pi_heif": {"images"},
     "tqdm": {"progress"},
 }
