@@ -65,4 +65,6 @@ def test_counts_are_the_published_ones(
 
 
 def test_configuration_c_ends_its_deep_blocks_in_1x1() -> None:
-    assert [layer.kernel[:2] for layer in VGG16C.learned.values() if layer.name.endswith("conv3")] == [(1, 1)] * 3
+    assert [layer.kernel[:2] for layer in VGG16C.learned.values() if layer.name.endswith("conv3")] == [
+        (1, 1)
+    ] * 3

@@ -119,7 +119,9 @@ class Classifier:
         self._run = run
         self._reload = reload
         if run.classes != len(model.labels):
-            raise InvalidModelError(f"{model.name} names {len(model.labels)} classes but its network has {run.classes}.")
+            raise InvalidModelError(
+                f"{model.name} names {len(model.labels)} classes but its network has {run.classes}."
+            )
         if run.size not in (None, self.recipe.size):
             raise InvalidModelError(
                 f"{model.name}: its network takes {run.size} x {run.size} pixels, but the recipe "
@@ -184,7 +186,9 @@ class Classifier:
             recipe=self.recipe.name,
             precision=self.precision,
             labels=tuple(
-                RankedLabel(index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index]))
+                RankedLabel(
+                    index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index])
+                )
                 for x in labels
             ),
             probabilities=probabilities,
@@ -245,7 +249,12 @@ def load(
 
 
 def _reload(
-    model: str | None, weights: str | None, recipe: str | None, precision: str, threads: int | None, limits: images.Limits
+    model: str | None,
+    weights: str | None,
+    recipe: str | None,
+    precision: str,
+    threads: int | None,
+    limits: images.Limits,
 ) -> Classifier:
     return load(model, weights=weights, recipe=recipe, precision=precision, threads=threads, limits=limits)
 

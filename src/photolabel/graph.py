@@ -78,7 +78,9 @@ def _normalise(drawing: _Drawing, normalisation: Normalisation) -> str:
         x = drawing.add("Gather", [x, drawing.constant("channel_order", np.array([2, 1, 0]))], "bgr", axis=3)
     x = drawing.add("Sub", [x, drawing.constant("mean", np.array(normalisation.mean, np.float32))], "centred")
     if set(normalisation.deviation) != {1.0}:
-        x = drawing.add("Div", [x, drawing.constant("deviation", np.array(normalisation.deviation, np.float32))], "scaled")
+        x = drawing.add(
+            "Div", [x, drawing.constant("deviation", np.array(normalisation.deviation, np.float32))], "scaled"
+        )
     return drawing.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
 
 
@@ -112,7 +114,11 @@ def _flatten(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
 
 def _dense(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
     kernel, bias = arrays[layer.name]
-    inputs = [x, drawing.constant(f"{layer.name}/kernel", kernel), drawing.constant(f"{layer.name}/bias", bias)]
+    inputs = [
+        x,
+        drawing.constant(f"{layer.name}/kernel", kernel),
+        drawing.constant(f"{layer.name}/bias", bias),
+    ]
     if layer.name == "predictions":
         return drawing.add("Gemm", inputs, LOGITS)
     return drawing.add("Relu", [drawing.add("Gemm", inputs, f"{layer.name}/linear")], layer.name)
@@ -142,14 +148,19 @@ def check(path: Path) -> None:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError):
         raise InvalidModelError(f"{path}: not an ONNX file, or a broken one.") from None
-    for tensor in _tensors(model.graph):
+    stored = [*_tensors(model.graph)]
+    for function in model.functions:
+        stored += _in_nodes(function.node)
+    for tensor in stored:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             raise InvalidModelError(f"{path}: it takes its weights from other files: refused.")
         if tensor.data_type in (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE):
             try:
                 array = numpy_helper.to_array(tensor)
             except (ValueError, TypeError):
-                raise InvalidModelError(f"{path}: a weight's size and shape differ: the file is damaged.") from None
+                raise InvalidModelError(
+                    f"{path}: a weight's size and shape differ: the file is damaged."
+                ) from None
             if not np.isfinite(array).all():
                 raise InvalidModelError(f"{path}: a weight holds NaN or infinity: the file is damaged.")
 
@@ -159,10 +170,14 @@ def _tensors(graph: Any) -> Iterator[Any]:
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    for node in graph.node:
+    yield from _in_nodes(graph.node)
+
+
+def _in_nodes(nodes: Any) -> Iterator[Any]:
+    for node in nodes:
         for attribute in node.attribute:
             yield from (attribute.t, *attribute.tensors)
             for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
                 yield from (sparse.values, sparse.indices)
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+            for inner in (attribute.g, *attribute.graphs):
                 yield from _tensors(inner)

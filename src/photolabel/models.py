@@ -79,7 +79,9 @@ class Model:
         for recipe in self.recipes:
             if recipe.name == name:
                 return recipe
-        raise UsageError(f"{self.name} has no recipe {name!r}. It has: {', '.join(r.name for r in self.recipes)}.")
+        raise UsageError(
+            f"{self.name} has no recipe {name!r}. It has: {', '.join(r.name for r in self.recipes)}."
+        )
 
     def describe(self) -> dict[str, str]:
         """Return the metadata that an ONNX file of this model carries; `read` turns them into a Model again."""
@@ -130,10 +132,16 @@ def _oxford(spec: Spec, weights: Asset, top1: float, top5: float) -> Model:
 def known() -> dict[str, Model]:
     """Return the table of known models, by name. Hashes: keras/applications/vgg16.py and vgg19.py."""
     vgg16 = _keras(
-        "vgg16", "vgg16_weights_tf_dim_ordering_tf_kernels.h5", "64373286793e3c8b2b4e3219cbf3544b", 553_467_096
+        "vgg16",
+        "vgg16_weights_tf_dim_ordering_tf_kernels.h5",
+        "64373286793e3c8b2b4e3219cbf3544b",
+        553_467_096,
     )
     vgg19 = _keras(
-        "vgg19", "vgg19_weights_tf_dim_ordering_tf_kernels.h5", "cbe5617147190e668d6c5d5026f83318", 574_710_816
+        "vgg19",
+        "vgg19_weights_tf_dim_ordering_tf_kernels.h5",
+        "cbe5617147190e668d6c5d5026f83318",
+        574_710_816,
     )
     models = [
         _oxford(VGG16, vgg16, 71.3, 90.1),
@@ -173,18 +181,30 @@ def read(path: Path) -> Model:
     form = found.get("photolabel.format")
     if form != FORMAT:
         came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"
-        raise InvalidModelError(f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}.")
+        raise InvalidModelError(
+            f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}."
+        )
     try:
         recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
-        accuracy = _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
+        accuracy = (
+            _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
+        )
         name, source, licence = (found[f"photolabel.{key}"] for key in ("name", "source", "licence"))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise InvalidModelError(f"{path}: its description (photolabel.* metadata) is broken.") from None
     if not recipes or len(labels) < 2:
-        raise InvalidModelError(f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels.")
+        raise InvalidModelError(
+            f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels."
+        )
     return Model(
-        name=name, recipes=recipes, labels=labels, source=source, licence=licence, accuracy=accuracy, path=path
+        name=name,
+        recipes=recipes,
+        labels=labels,
+        source=source,
+        licence=licence,
+        accuracy=accuracy,
+        path=path,
     )
 
 
@@ -197,7 +217,11 @@ def _label(index: int, pair: object) -> Label:
 
 def _accuracy(value: object) -> Accuracy:
     match value:
-        case {"top1": int() | float() as top1, "top5": int() | float() | None as top5, "source": str() as source}:
+        case {
+            "top1": int() | float() as top1,
+            "top5": int() | float() | None as top5,
+            "source": str() as source,
+        }:
             return Accuracy(top1=top1, top5=top5, source=source)
     raise ValueError("expected top1, top5 and source")
 

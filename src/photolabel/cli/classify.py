@@ -27,12 +27,19 @@ def _parser() -> Parser:
         description="Name what is in photographs.",
         epilog=f"verbs (each has its own --help):\n{verbs}\n\n{(exit_codes or '').partition(chr(10) * 2)[2].strip()}",
     )
-    parser.add_argument("photos", nargs="*", metavar="PHOTO", help="an image file, or - to read one from standard input")
+    parser.add_argument(
+        "photos", nargs="*", metavar="PHOTO", help="an image file, or - to read one from standard input"
+    )
     parser.add_argument("--version", "-V", action="store_true", help="print the version")
-    parser.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
+    parser.add_argument(
+        "--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
     parser.add_argument(
-        "--max-pixels", type=int, metavar="N", help="refuse larger photos before decoding (default: 100 million)"
+        "--max-pixels",
+        type=int,
+        metavar="N",
+        help="refuse larger photos before decoding (default: 100 million)",
     )
     add_model_options(parser)
     return parser
@@ -69,7 +76,11 @@ def run(argv: list[str]) -> int:
         threads=args.threads,
         limits=limits,
     ) as ready:
-        if args.model is None and ready.model.name == models.BUNDLED and not os.environ.get("PHOTOLABEL_MODEL"):
+        if (
+            args.model is None
+            and ready.model.name == models.BUNDLED
+            and not os.environ.get("PHOTOLABEL_MODEL")
+        ):
             print(
                 f"photolabel: answered by {models.BUNDLED}, which comes with photolabel; "
                 "to have VGG16 answer: photolabel models download vgg16",

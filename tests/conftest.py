@@ -1,0 +1,49 @@
+"""Every test has a cache of its own, no network, and none of the user's settings."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+from PIL import Image
+
+for _name in [name for name in os.environ if name.startswith("PHOTOLABEL_") and name != "PHOTOLABEL_SHARED"]:
+    del os.environ[_name]
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(autouse=True)
+def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path_factory.mktemp("keras")))
+    monkeypatch.setenv("PHOTOLABEL_OFFLINE", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real photos that lies beside some checkouts."""
+    folder = Path(os.environ.get("PHOTOLABEL_SHARED", ROOT.parent / "shared")) / "data"
+    if not folder.is_dir():
+        pytest.skip("the shared photos are not beside this checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny VGG as a self-describing ONNX file."""
+    path = tmp_path_factory.mktemp("tiny") / "tiny.onnx"
+    path.write_bytes(oracle.tiny_onnx())
+    return path
+
+
+@pytest.fixture(scope="session")
+def photo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small PNG of smooth noise."""
+    path = tmp_path_factory.mktemp("photo") / "photo.png"
+    noise = np.random.default_rng(5).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((60, 45), Image.Resampling.BICUBIC).save(path)
+    return path

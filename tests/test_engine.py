@@ -1,0 +1,192 @@
+"""The engine: threads, batches, precision, and compiled networks that cannot be trusted blindly."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+from oracle import TINY, forward, he_normal
+
+from photolabel import engine, progress
+from photolabel.errors import InvalidModelError, UsageError
+from photolabel.store import Store
+
+
+def pixels(n: int) -> oracle.Array:
+    return np.random.default_rng(n).uniform(0, 255, (n, 32, 32, 3)).astype(np.float32)
+
+
+def blobs() -> list[Path]:
+    return sorted(Store().folder.glob("*.blob"))
+
+
+def test_any_batch_size_gives_the_same_bits(tiny: Path) -> None:
+    network = engine.open_engine(tiny)
+    x = pixels(5)
+    whole = network(x)
+    assert whole.shape == (5, 10) and whole.dtype == np.float32
+    for i in range(5):
+        np.testing.assert_array_equal(network(x[i : i + 1])[0], whole[i])
+
+
+def test_pixels_are_not_changed_and_the_answer_is_the_callers_own(tiny: Path) -> None:
+    network = engine.open_engine(tiny)
+    x = pixels(2)
+    before = x.copy()
+    first = network(x)
+    kept = first.copy()
+    network(pixels(2) + 1)
+    np.testing.assert_array_equal(x, before)
+    np.testing.assert_array_equal(first, kept)
+
+
+def test_many_threads_get_their_own_answers(tiny: Path) -> None:
+    network = engine.open_engine(tiny)
+    inputs = [pixels(1) + i for i in range(8)]
+    expected = [network(x) for x in inputs]
+    wrong: list[int] = []
+
+    def work(i: int) -> None:
+        for _ in range(20):
+            if not np.array_equal(network(inputs[i]), expected[i]):
+                wrong.append(i)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert wrong == []
+
+
+def test_the_precision_is_always_asked_for(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenVINO's own default is bf16 where the processor has it; and thread counts change the last bits."""
+    import openvino
+
+    seen: list[dict[str, object]] = []
+    original = openvino.Core.compile_model
+
+    def spy(self: object, model: object, device: str, options: dict[str, object]) -> object:
+        seen.append(options)
+        return original(self, model, device, options)
+
+    monkeypatch.setattr(openvino.Core, "compile_model", spy)
+    engine.open_engine(tiny, threads=1)
+    assert seen[0]["INFERENCE_PRECISION_HINT"] == "f32"
+    assert seen[0]["INFERENCE_NUM_THREADS"] == 1
+    engine.open_engine(tiny)
+    assert seen[1]["INFERENCE_NUM_THREADS"] == engine.available_threads()
+
+
+@pytest.mark.parametrize(
+    "options", [{"precision": "fp8"}, {"threads": 0}, {"threads": -1}, {"threads": 5000}], ids=str
+)
+def test_wrong_options_are_usage_errors(tiny: Path, options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        engine.open_engine(tiny, **options)  # type: ignore[arg-type]
+
+
+def test_the_second_start_uses_the_blob(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = pixels(3)
+    first = engine.open_engine(tiny)(x)
+    assert len(blobs()) == 1
+    monkeypatch.setattr(engine._OpenVINO, "_compile", lambda *_: pytest.fail("compiled again"))
+    np.testing.assert_array_equal(engine.open_engine(tiny)(x), first)
+
+
+def test_other_options_and_other_networks_have_other_blobs(tiny: Path, tmp_path: Path) -> None:
+    engine.open_engine(tiny, threads=1)
+    engine.open_engine(tiny, threads=2)
+    same_name = tmp_path / tiny.name
+    same_name.write_bytes(oracle.tiny_onnx(he_normal(TINY, seed=9)))
+    x = pixels(1)
+    expected = forward(TINY, he_normal(TINY, seed=9), x)["predictions"]
+    np.testing.assert_allclose(engine.open_engine(same_name, threads=1)(x), expected, atol=2e-5)
+    assert len(blobs()) == 3
+
+
+def test_another_openvino_makes_its_own_blob_and_the_old_one_goes(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import openvino
+
+    engine.open_engine(tiny)
+    (old,) = blobs()
+    monkeypatch.setattr(openvino, "get_version", lambda: "another")
+    engine.open_engine(tiny)
+    (new,) = blobs()
+    assert new != old
+
+
+def test_a_changed_blob_is_made_again(tiny: Path) -> None:
+    """A flipped byte in a blob loads without complaint and names another class."""
+    x = pixels(3)
+    expected = engine.open_engine(tiny)(x)
+    (blob,) = blobs()
+    data = bytearray(blob.read_bytes())
+    for position in range(len(data) // 2, len(data), 97):
+        data[position] ^= 0xFF
+    blob.write_bytes(data)
+    np.testing.assert_array_equal(engine.open_engine(tiny)(x), expected)
+    assert blob.read_bytes() != bytes(data)
+    assert Store().check(blob.name, deep=True)
+
+
+def test_a_blob_without_a_record_is_not_believed(tiny: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.onnx"
+    other.write_bytes(oracle.tiny_onnx(he_normal(TINY, seed=9)))
+    x = pixels(2)
+    expected = engine.open_engine(tiny)(x)
+    (blob,) = blobs()
+    engine.open_engine(other)
+    (planted,) = [path for path in blobs() if path != blob]
+    shutil.copy(planted, blob)
+    np.testing.assert_array_equal(engine.open_engine(tiny)(x), expected)
+
+
+def test_rubbish_with_a_right_record_is_made_again(tiny: Path) -> None:
+    x = pixels(1)
+    expected = engine.open_engine(tiny)(x)
+    (blob,) = blobs()
+    with Store().create(blob.name) as file:
+        file.write(b"rubbish" * 100)
+    np.testing.assert_array_equal(engine.open_engine(tiny)(x), expected)
+
+
+def test_no_cache_is_no_reason_not_to_answer(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHOTOLABEL_CACHE", os.devnull + "/nowhere")
+    x = pixels(1)
+    expected = forward(TINY, he_normal(TINY), x)["predictions"]
+    np.testing.assert_allclose(engine.open_engine(tiny)(x), expected, atol=2e-5)
+
+
+def test_a_closed_engine_says_so(tiny: Path) -> None:
+    network = engine.open_engine(tiny)
+    network.close()
+    network.close()
+    with pytest.raises(UsageError, match="closed"):
+        network(pixels(1))
+
+
+def test_an_answer_of_nan_is_an_error(tmp_path: Path) -> None:
+    """Weights can be finite and their products not."""
+    weights = he_normal(TINY)
+    kernel, bias = weights["predictions"]
+    weights["predictions"] = (kernel * np.float32(1e38), bias)
+    path = tmp_path / "huge.onnx"
+    path.write_bytes(oracle.tiny_onnx(weights))
+    with pytest.raises(InvalidModelError, match="NaN"):
+        engine.open_engine(path)(pixels(1))
+
+
+def test_compiling_is_announced_on_a_terminal(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "watched", lambda: True)
+    engine.open_engine(tiny)
+    assert "compiling tiny for this processor" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""The graph against a NumPy forward pass, and its guards against hostile files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import oracle
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from oracle import TINY, forward, he_normal, tiny_model
+
+from photolabel import engine, graph, metadata
+from photolabel.errors import InvalidModelError
+from photolabel.models import CAFFE, Normalisation
+
+
+def pixels(n: int, seed: int = 1) -> oracle.Array:
+    return np.random.default_rng(seed).uniform(0, 255, (n, 32, 32, 3)).astype(np.float32)
+
+
+def run(path: Path, x: oracle.Array) -> oracle.Array:
+    network = engine.open_engine(path)
+    try:
+        return network(x)
+    finally:
+        network.close()
+
+
+@pytest.mark.parametrize(
+    "normalisation",
+    [
+        CAFFE,
+        Normalisation(order="RGB", mean=(123.675, 116.28, 103.53), deviation=(58.395, 57.12, 57.375)),
+    ],
+    ids=["caffe", "mean and deviation"],
+)
+def test_the_network_is_the_oracle(tmp_path: Path, normalisation: Normalisation) -> None:
+    weights = he_normal(TINY)
+    path = tmp_path / "x.onnx"
+    path.write_bytes(graph.build(TINY, weights, normalisation, describe={}))
+    x = pixels(4)
+    expected = forward(TINY, weights, x, normalisation)["predictions"]
+    assert expected.max() < 0.99, "a saturated softmax would prove little"
+    np.testing.assert_allclose(run(path, x), expected, atol=2e-5)
+
+
+def test_every_layer_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    """Outputs carry the spec's names and hold what the oracle computes there."""
+    import openvino
+
+    path = tmp_path / "x.onnx"
+    path.write_bytes(oracle.tiny_onnx())
+    core = openvino.Core()
+    model = core.read_model(path)
+    names = ["block1_conv1", "block3_pool", "block5_pool", "flatten", "fc1", "fc2", "logits"]
+    model.add_outputs(names)
+    network = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    x = pixels(2)
+    expected = forward(TINY, he_normal(TINY), x)
+    found = network(x)
+    for name in names:
+        want = expected[name]
+        got = found[name]
+        if want.ndim == 4:
+            got = got.transpose(0, 2, 3, 1)  # maps are channels first inside the graph
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-3 * np.abs(want).max())
+
+
+def test_the_same_arguments_give_the_same_bytes() -> None:
+    assert oracle.tiny_onnx() == oracle.tiny_onnx()
+
+
+def test_metadata_travels_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(oracle.tiny_onnx())
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    assert metadata.read(path) == tiny_model().describe()
+
+
+def hostile(change: str) -> bytes:
+    model = onnx.load_from_string(oracle.tiny_onnx())
+    tensor = model.graph.initializer[2]
+    if change == "external":
+        tensor.data_location = TensorProto.EXTERNAL
+        tensor.external_data.add(key="location", value="/etc/hostname")
+        tensor.ClearField("raw_data")
+    elif change == "external in an attribute":
+        inner = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
+        inner.external_data.add(key="location", value="../secret")
+        model.graph.node.append(helper.make_node("Constant", [], ["c"], value=inner))
+    elif change == "external in a branch":
+        inner = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
+        inner.data_location = TensorProto.EXTERNAL
+        branch = helper.make_graph([], "branch", [], [], [inner])
+        model.graph.node.append(helper.make_node("If", ["q"], ["c"], then_branch=branch, else_branch=branch))
+    elif change == "external in a function":
+        inner = helper.make_tensor("t", TensorProto.FLOAT, [1], [1.0])
+        inner.data_location = TensorProto.EXTERNAL
+        node = helper.make_node("Constant", [], ["c"], value=inner)
+        model.functions.append(helper.make_function("mine", "F", [], ["c"], [node], [helper.make_opsetid("", 17)]))
+    elif change in ("nan", "infinity"):
+        array = numpy_helper.to_array(tensor).copy()
+        array.flat[3] = np.nan if change == "nan" else -np.inf
+        tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    elif change == "wrong size":
+        tensor.raw_data = tensor.raw_data[:-4]
+    elif change == "bomb":
+        tensor.dims[:] = [200_000, 200_000]
+    elif change == "no network":
+        return b"\x00\x01\x02" * 50
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "external",
+        "external in an attribute",
+        "external in a branch",
+        "external in a function",
+        "nan",
+        "infinity",
+        "wrong size",
+        "bomb",
+        "no network",
+    ],
+)
+def test_hostile_networks_are_refused(tmp_path: Path, change: str) -> None:
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(hostile(change))
+    with pytest.raises(InvalidModelError, match="hostile.onnx"):
+        graph.check(path)
+    with pytest.raises(InvalidModelError):
+        engine.open_engine(path)
+
+
+def test_a_sound_network_passes(tiny: Path) -> None:
+    graph.check(tiny)
