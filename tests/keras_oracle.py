@@ -35,7 +35,9 @@ def build(name: str) -> keras.Model:
     for layer in TINY.layers:
         if layer.kind == "Conv2D":
             layers.append(
-                keras.layers.Conv2D(layer.kernel[-1], layer.kernel[:2], padding="same", activation="relu", name=layer.name)
+                keras.layers.Conv2D(
+                    layer.kernel[-1], layer.kernel[:2], padding="same", activation="relu", name=layer.name
+                )
             )
         elif layer.kind == "MaxPooling2D":
             layers.append(keras.layers.MaxPooling2D(2, name=layer.name))

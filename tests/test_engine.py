@@ -83,9 +83,7 @@ def test_the_precision_is_always_asked_for(tiny: Path, monkeypatch: pytest.Monke
     assert seen[1]["INFERENCE_NUM_THREADS"] == engine.available_threads()
 
 
-@pytest.mark.parametrize(
-    "options", [{"precision": "fp8"}, {"threads": 0}, {"threads": -1}, {"threads": 5000}], ids=str
-)
+@pytest.mark.parametrize("options", [{"precision": "fp8"}, {"threads": 0}, {"threads": -1}, {"threads": 5000}], ids=str)
 def test_wrong_options_are_usage_errors(tiny: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
         engine.open_engine(tiny, **options)  # type: ignore[arg-type]
@@ -110,9 +108,7 @@ def test_other_options_and_other_networks_have_other_blobs(tiny: Path, tmp_path:
     assert len(blobs()) == 3
 
 
-def test_another_openvino_makes_its_own_blob_and_the_old_one_goes(
-    tiny: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_openvino_makes_its_own_blob_and_the_old_one_goes(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import openvino
 
     engine.open_engine(tiny)

@@ -91,8 +91,6 @@ def test_heavy_imports_are_lazy_and_at_home(path: Path) -> None:
 
 def test_the_arrow_test_sees_a_wrong_arrow(tmp_path: Path) -> None:
     """The checks above can fail: the same reader finds imports of every form."""
-    source = (
-        "def f():\n    from ..store import fetch\n    from .. import models\n    import photolabel.graph\n"
-    )
+    source = "def f():\n    from ..store import fetch\n    from .. import models\n    import photolabel.graph\n"
     names = [name for name, _ in imported(ast.parse(source), PACKAGE / "cli" / "x.py")]
     assert names == ["photolabel.store.fetch", "photolabel.models", "photolabel.graph"]

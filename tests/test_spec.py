@@ -54,9 +54,7 @@ def test_vgg16_layers_are_those_of_keras_summary() -> None:
     ],
     ids=lambda value: value.name if isinstance(value, Spec) else "",
 )
-def test_counts_are_the_published_ones(
-    spec: Spec, weight_layers: int, exact: int | None, millions: int
-) -> None:
+def test_counts_are_the_published_ones(spec: Spec, weight_layers: int, exact: int | None, millions: int) -> None:
     """Table 2 of the paper gives millions; Keras gives D and E exactly."""
     assert len(spec.learned) == weight_layers
     assert spec.parameters // 10**6 == millions or round(spec.parameters / 1e6) == millions
@@ -65,6 +63,4 @@ def test_counts_are_the_published_ones(
 
 
 def test_configuration_c_ends_its_deep_blocks_in_1x1() -> None:
-    assert [layer.kernel[:2] for layer in VGG16C.learned.values() if layer.name.endswith("conv3")] == [
-        (1, 1)
-    ] * 3
+    assert [layer.kernel[:2] for layer in VGG16C.learned.values() if layer.name.endswith("conv3")] == [(1, 1)] * 3

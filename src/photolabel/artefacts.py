@@ -71,9 +71,7 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     verdicts: list[tuple[Path, bool]] = []
     if model.name == models.BUNDLED and model.path is not None:
         verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
-    names = [
-        path.name for path in cache.folder.glob(f"{model.name}-*") if path.suffix in (".onnx", engine.BLOB)
-    ]
+    names = [path.name for path in cache.folder.glob(f"{model.name}-*") if path.suffix in (".onnx", engine.BLOB)]
     if model.weights is not None and cache.path(model.weights.name).exists():
         names.append(model.weights.name)
     for name in sorted(names):
@@ -96,10 +94,7 @@ def _published(cache: store.Store, model: Model) -> Path | None:
         return found
     try:
         path = _keras_folder() / model.weights.name
-        if (
-            path.stat().st_size == model.weights.size
-            and cache.known_digest(path, "md5") == model.weights.digest
-        ):
+        if path.stat().st_size == model.weights.size and cache.known_digest(path, "md5") == model.weights.digest:
             return path
     except (OSError, RuntimeError, StoreError):  # RuntimeError: there is no home folder
         pass
@@ -152,6 +147,4 @@ def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
                 file.write(network)
             if not cache.check(made, deep=True):
                 cache.remove(made)
-                raise StoreError(
-                    f"{cache.path(made)}: read back, it is not what was written. Is the disk failing?"
-                )
+                raise StoreError(f"{cache.path(made)}: read back, it is not what was written. Is the disk failing?")

@@ -146,9 +146,7 @@ class Classifier:
         probabilities = self._run(pixels[np.newaxis])[0]
         return self._prediction(photo, probabilities, top)
 
-    def classify_many(
-        self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP
-    ) -> Iterator[Prediction]:
+    def classify_many(self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP) -> Iterator[Prediction]:
         """Name what is in each of many photos, as they come, one Prediction a photo in the same order.
 
         A photo that cannot be read gives a Prediction whose `error` says why; the others go on.
@@ -186,9 +184,7 @@ class Classifier:
             recipe=self.recipe.name,
             precision=self.precision,
             labels=tuple(
-                RankedLabel(
-                    index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index])
-                )
+                RankedLabel(index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index]))
                 for x in labels
             ),
             probabilities=probabilities,

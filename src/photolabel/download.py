@@ -103,9 +103,7 @@ def download(
                 silence = max(0.1, silence - (time.monotonic() - began))
         else:
             return
-    raise (HashMismatchError if wrong else DownloadError)(
-        "; ".join(reasons) or "there is no URL to fetch it from"
-    )
+    raise (HashMismatchError if wrong else DownloadError)("; ".join(reasons) or "there is no URL to fetch it from")
 
 
 def _ignore(done: int, total: int) -> None:
@@ -137,9 +135,7 @@ def _from_url(
     raise _WrongBytesError("sent other bytes than were published (wrong hash)")
 
 
-def _fill(
-    url: str, descriptor: int, size: int, progress: Progress, transport: Transport, patience: _Patience
-) -> bool:
+def _fill(url: str, descriptor: int, size: int, progress: Progress, transport: Transport, patience: _Patience) -> bool:
     """Bring the file to `size` bytes. True if one answer brought them all."""
     have = best = os.fstat(descriptor).st_size
     one_piece = False
@@ -232,9 +228,7 @@ def _check(answer: Answer) -> None:
     if status == 416:
         raise _StartOverError("the server refuses every range (416)")
     if status in (408, 425, 429) or 500 <= status <= 599:
-        raise TryAgainError(
-            f"the server answered {status}", after=_seconds(answer.headers.get("retry-after"))
-        )
+        raise TryAgainError(f"the server answered {status}", after=_seconds(answer.headers.get("retry-after")))
     if status not in (200, 206):
         raise GiveUpError(f"the server answered {status}")
     encoding = answer.headers.get("content-encoding", "").strip().lower()

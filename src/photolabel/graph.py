@@ -158,9 +158,7 @@ def check(path: Path) -> None:
             try:
                 array = numpy_helper.to_array(tensor)
             except (ValueError, TypeError):
-                raise InvalidModelError(
-                    f"{path}: a weight's size and shape differ: the file is damaged."
-                ) from None
+                raise InvalidModelError(f"{path}: a weight's size and shape differ: the file is damaged.") from None
             if not np.isfinite(array).all():
                 raise InvalidModelError(f"{path}: a weight holds NaN or infinity: the file is damaged.")
 

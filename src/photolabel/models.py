@@ -18,7 +18,7 @@ from .spec import VGG16, VGG19, Spec
 from .store import Asset
 
 BUNDLED = "efficientnet-lite2"
-BUNDLED_DIGEST = "sha256:?"
+BUNDLED_DIGEST = "sha256:c1e0e541bda5470b50cd28f5eb39b92f9081f6cb1fd1f8f323d246e695bf40af"
 FORMAT = "1"  # of the metadata below; a file of another format is refused by name
 
 
@@ -79,9 +79,7 @@ class Model:
         for recipe in self.recipes:
             if recipe.name == name:
                 return recipe
-        raise UsageError(
-            f"{self.name} has no recipe {name!r}. It has: {', '.join(r.name for r in self.recipes)}."
-        )
+        raise UsageError(f"{self.name} has no recipe {name!r}. It has: {', '.join(r.name for r in self.recipes)}.")
 
     def describe(self) -> dict[str, str]:
         """Return the metadata that an ONNX file of this model carries; `read` turns them into a Model again."""
@@ -181,22 +179,16 @@ def read(path: Path) -> Model:
     form = found.get("photolabel.format")
     if form != FORMAT:
         came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"
-        raise InvalidModelError(
-            f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}."
-        )
+        raise InvalidModelError(f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}.")
     try:
         recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
-        accuracy = (
-            _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
-        )
+        accuracy = _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
         name, source, licence = (found[f"photolabel.{key}"] for key in ("name", "source", "licence"))
     except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
         raise InvalidModelError(f"{path}: its description (photolabel.* metadata) is broken.") from None
     if not recipes or len(labels) < 2:
-        raise InvalidModelError(
-            f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels."
-        )
+        raise InvalidModelError(f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels.")
     return Model(
         name=name,
         recipes=recipes,

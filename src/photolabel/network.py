@@ -16,9 +16,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Protocol
 
-CONNECT = (
-    2.0  # seconds for one address: a lost SYN is sent again after 1 s; dead IPv6 must leave time for IPv4
-)
+CONNECT = 2.0  # seconds for one address: a lost SYN is sent again after 1 s; dead IPv6 must leave time for IPv4
 READ = 10.0  # seconds that one read of the body may wait before the connection is given up and resumed
 
 
@@ -166,9 +164,7 @@ def _root(error: BaseException) -> str:
     """Put the cause in words: the libraries' own texts hold addresses of memory."""
     for item in _chain(error):
         if isinstance(item, ssl.SSLCertVerificationError):
-            return (
-                f"the certificate was refused ({item.verify_message}); SSL_CERT_FILE may name another bundle"
-            )
+            return f"the certificate was refused ({item.verify_message}); SSL_CERT_FILE may name another bundle"
         if isinstance(item, TimeoutError):
             return "timed out"
     for item in _chain(error):

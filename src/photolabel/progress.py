@@ -23,9 +23,7 @@ def bar(title: str, *, total: int, unit: str = "B") -> Iterator[Callable[[int, i
         return
     from tqdm import tqdm
 
-    with tqdm(
-        desc=title, total=total, unit=unit, unit_scale=unit == "B", file=sys.stderr, leave=False
-    ) as shown:
+    with tqdm(desc=title, total=total, unit=unit, unit_scale=unit == "B", file=sys.stderr, leave=False) as shown:
 
         def move(done: int, total: int) -> None:
             shown.total = total

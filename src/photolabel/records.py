@@ -78,9 +78,7 @@ def opened(path: Path) -> Iterator[int]:
 
 def hash_of(descriptor: int, algorithm: str) -> str:
     """Hash an open file from its beginning: '<algorithm>:<hex>'."""
-    digest = hashlib.new(
-        algorithm, usedforsecurity=False
-    )  # FIPS builds forbid md5 otherwise; we match Keras' list
+    digest = hashlib.new(algorithm, usedforsecurity=False)  # FIPS builds forbid md5 otherwise; we match Keras' list
     os.lseek(descriptor, 0, os.SEEK_SET)
     while data := os.read(descriptor, CHUNK):
         digest.update(data)

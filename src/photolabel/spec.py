@@ -17,8 +17,7 @@ Kind = Literal["InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense"]
 # in a 2x2 max pooling of stride 2. All convolutions have stride 1, 'same' padding and a ReLU.
 _TABLE_1 = {
     "A": "conv3-64 | conv3-128 | conv3-256 conv3-256 | conv3-512 conv3-512 | conv3-512 conv3-512",
-    "B": "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 | conv3-512 conv3-512"
-    " | conv3-512 conv3-512",
+    "B": "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 | conv3-512 conv3-512 | conv3-512 conv3-512",
     "C": "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 conv1-256"
     " | conv3-512 conv3-512 conv1-512 | conv3-512 conv3-512 conv1-512",
     "D": "conv3-64 conv3-64 | conv3-128 conv3-128 | conv3-256 conv3-256 conv3-256"

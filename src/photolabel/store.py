@@ -50,9 +50,7 @@ __all__ = ["Asset", "Store", "Writer", "cache_folder", "digest_of", "offline"]
 # Positive, so that separators, "..", NUL, colons (NTFS streams) and terminal codes need no rule each.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]{0,149}", re.ASCII)
 _OURS = (".record.json", ".lock", ".partial", ".tmp")
-_DEVICES = re.compile(
-    r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE
-)  # files on no Windows disk
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # files on no Windows disk
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP}
@@ -119,9 +117,7 @@ class Store:
         record = read_record(_record_path(path))
         return record is not None and self._holds(path, record.digest, record.size, deep)
 
-    def fetch(
-        self, asset: Asset, *, progress: Progress | None = None, transport: Transport | None = None
-    ) -> Path:
+    def fetch(self, asset: Asset, *, progress: Progress | None = None, transport: Transport | None = None) -> Path:
         """Return the verified file, downloaded if it is not here or not right.
 
         A file that is right needs no lock, no network and no writing, so a read-only cache will do.
@@ -190,17 +186,11 @@ class Store:
             record = read_record(record_path)
             with opened(real) as descriptor:
                 status = os.fstat(descriptor)
-                if (
-                    record
-                    and record.digest.startswith(f"{algorithm}:")
-                    and record == Record.of(record.digest, status)
-                ):
+                if record and record.digest.startswith(f"{algorithm}:") and record == Record.of(record.digest, status):
                     return record.digest
                 digest = hash_of(descriptor, algorithm)
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
-            raise StoreError(
-                f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})"
-            ) from error
+            raise StoreError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
         with suppress(OSError):  # only a memory
             record_path.parent.mkdir(parents=True, exist_ok=True)
             write_record(record_path, Record.of(digest, status))
@@ -266,9 +256,7 @@ class Store:
                 write_record(record_path, Record.of(digest, status))
         return True
 
-    def _download(
-        self, asset: Asset, partial: Path, progress: Progress | None, transport: Transport | None
-    ) -> None:
+    def _download(self, asset: Asset, partial: Path, progress: Progress | None, transport: Transport | None) -> None:
         urls = asset.urls
         if mirror := os.environ.get("PHOTOLABEL_MIRROR"):
             urls = (f"{mirror.rstrip('/')}/{quote(asset.name)}",)

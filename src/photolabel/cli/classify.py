@@ -31,9 +31,7 @@ def _parser() -> Parser:
         "photos", nargs="*", metavar="PHOTO", help="an image file, or - to read one from standard input"
     )
     parser.add_argument("--version", "-V", action="store_true", help="print the version")
-    parser.add_argument(
-        "--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them"
-    )
+    parser.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
     parser.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
     parser.add_argument(
         "--max-pixels",
@@ -76,11 +74,7 @@ def run(argv: list[str]) -> int:
         threads=args.threads,
         limits=limits,
     ) as ready:
-        if (
-            args.model is None
-            and ready.model.name == models.BUNDLED
-            and not os.environ.get("PHOTOLABEL_MODEL")
-        ):
+        if args.model is None and ready.model.name == models.BUNDLED and not os.environ.get("PHOTOLABEL_MODEL"):
             print(
                 f"photolabel: answered by {models.BUNDLED}, which comes with photolabel; "
                 "to have VGG16 answer: photolabel models download vgg16",

@@ -12,9 +12,7 @@ def _parser() -> Parser:
     actions.add_parser("list", help="list the known models (the default)")
     download = actions.add_parser("download", help="fetch a model's weights and make them ready")
     download.add_argument("names", nargs="+", metavar="NAME")
-    verify = actions.add_parser(
-        "verify", help="hash a model's files anew; damaged ones are removed, to be made again"
-    )
+    verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all known models")
     return parser
 
@@ -71,7 +69,5 @@ def _verify(names: list[str]) -> int:
             print(f"{name}: {path.name}: {'sound' if sound else 'DAMAGED, removed'}")
             damaged += [] if sound else [path.name]
     if damaged:
-        raise HashMismatchError(
-            f"{len(damaged)} damaged files; they are made or fetched again at the next use."
-        )
+        raise HashMismatchError(f"{len(damaged)} damaged files; they are made or fetched again at the next use.")
     return 0

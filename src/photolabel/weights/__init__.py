@@ -35,13 +35,10 @@ def check(arrays: Arrays, spec: Spec) -> None:
                 f"not the weights of {spec.name}: layer {name} is missing. Expected {len(expected)} layers from "
                 f"{next(iter(expected))} to {next(reversed(expected))}, came {len(arrays)}."
             )
-        for part, array, shape in zip(
-            ("kernel", "bias"), arrays[name], (layer.kernel, layer.bias), strict=True
-        ):
+        for part, array, shape in zip(("kernel", "bias"), arrays[name], (layer.kernel, layer.bias), strict=True):
             if array.shape != shape:
                 raise WeightsMismatchError(
-                    f"not the weights of {spec.name}: the {part} of {name} has shape {array.shape}, "
-                    f"expected {shape}."
+                    f"not the weights of {spec.name}: the {part} of {name} has shape {array.shape}, expected {shape}."
                 )
             if not np.isfinite(array).all():
                 raise InvalidWeightsError(f"the {part} of {name} holds NaN or infinity: the file is damaged.")

@@ -87,9 +87,7 @@ def _layers(root: Any, spec: Spec) -> Arrays:
 def _names(group: Any, attribute: str) -> list[str]:
     values = group.attrs[attribute]
     if len(values) > _MAX_NAMES:
-        raise InvalidWeightsError(
-            f"the weights file lists {len(values)} names in {attribute}: no network has them."
-        )
+        raise InvalidWeightsError(f"the weights file lists {len(values)} names in {attribute}: no network has them.")
     return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
 
 
