@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
-    "errors", "spec", "labels", "store", "images",
+    "errors", "spec", "labels", "store",
+    "silence", "decoding", "colour", "images",
     "weights", "models", "graph", "artefacts",
     "engine", "classifier",
     "output", "progress",
@@ -25,7 +26,7 @@ HEAVY = {
     "onnx": {"graph"},
     "h5py": {"weights"},
     "requests": {"store"},
-    "pi_heif": {"images"},
+    "pi_heif": {"decoding"},
     "tqdm": {"progress"},
 }
 
