@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
     "errors", "spec", "labels", "store",
-    "silence", "decoding", "colour", "images",
+    "silence", "containers", "decoding", "colour", "images",
     "weights", "models", "graph", "artefacts",
     "engine", "classifier",
     "output", "progress",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image, ImageCms
 
 _STRIP = 1 << 20  # pixels converted at a time
 
@@ -25,7 +25,7 @@ _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 
 
 def to_srgb(image: Image.Image) -> Image.Image:
-    """Return the picture in mode RGB; the argument itself if there is nothing to do, else a new one.
+    """Return a `bare` picture in mode RGB: the argument itself where its pixels stay or are changed in place.
 
     - Transparency lies over white.
     - 16-bit greys are scaled, not clipped: 0..65535 (or the range that TIFF's BitsPerSample names) to 0..255.
@@ -81,23 +81,26 @@ def _grey8(image: Image.Image) -> Image.Image:
     """Scale greys of more than 8 bits to mode L; a tRNS value becomes white, as over a white page."""
     low, high = _range(image)
     out = np.empty((image.height, image.width), np.uint8)
+    sixteen = image.mode.startswith("I;16")
+    table = _scaled(np.arange(65536), low, high) if sixteen else None
     key = image.info.get("transparency")
     for top, strip in _strips(image):
         values: npt.NDArray[Any] = np.asarray(strip)
-        finite = np.nan_to_num(values.astype(np.float64), posinf=high, neginf=low)
-        rows = np.rint(np.clip((finite - low) * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
+        rows = _scaled(values, low, high) if table is None else table[values]
         if isinstance(key, int):
             rows[values == key] = 255
         out[top : top + strip.height] = rows
     return Image.fromarray(out)
 
 
+def _scaled(values: npt.NDArray[Any], low: float, high: float) -> npt.NDArray[np.uint8]:
+    finite = np.nan_to_num(values.astype(np.float64), posinf=high, neginf=low)
+    return np.rint(np.clip((finite - low) * (255.0 / (high - low)), 0, 255)).astype(np.uint8)
+
+
 def _range(image: Image.Image) -> tuple[float, float]:
     if image.mode.startswith("I;16"):
-        bits = image.tag_v2.get(258) if isinstance(image, TiffImagePlugin.TiffImageFile) else None
-        if isinstance(bits, tuple) and bits and bits[0] == 12:  # Pillow unpacks 12 bits to 0..4095
-            return 0.0, 4095.0
-        return 0.0, 65535.0
+        return 0.0, 4095.0 if image.info.get("bits") == 12 else 65535.0  # Pillow unpacks 12 bits to 0..4095
     lows, highs = [], []
     for _, strip in _strips(image):
         values: npt.NDArray[Any] = np.asarray(strip)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from .colour import to_srgb
-from .decoding import DEFAULT_LIMITS, Limits, check_pixels, decode, orientation, reported
+from .decoding import DEFAULT_LIMITS, Limits, bare, check_pixels, decode, reported
 from .errors import (
     CorruptPhotoError,
     InvalidModelError,
@@ -154,8 +154,9 @@ def read(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
 def _upright(image: Image.Image, *, own: bool) -> Image.Image:
     """Convert and turn. `own`: the image is ours, so it may be changed and returned."""
     with reported():
-        turn = _TURNS.get(orientation(image))
+        turn = _TURNS.get(image.info["orientation"])
         result = to_srgb(image if own or image.mode != "RGB" else image.copy())
+        del image  # a large photo must not be held twice while it turns
         if turn is not None:
             result = result.transpose(turn)
     result.info = {}  # else the next reader turns it again
@@ -183,7 +184,7 @@ def _from_pil(photo: Image.Image, limits: Limits) -> Image.Image:
     except PhotoError:
         photo.close()
         raise
-    return _upright(photo, own=False)
+    return _upright(bare(photo), own=False)
 
 
 def _from_array(photo: npt.NDArray[Any], limits: Limits) -> Image.Image:
@@ -216,16 +217,18 @@ def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
         if error.errno == errno.ENAMETOOLONG:
             raise PhotoNotFoundError("No file can have this name: it is too long.") from error
         raise _unreadable(error) from error
-    with os.fdopen(descriptor, "rb", buffering=0) as file:
-        try:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
-                raise PhotoUnreadableError(f"A photo must be a regular file; this is {what}.")
-            _check_bytes(status.st_size, limits)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
+            raise PhotoUnreadableError(f"A photo must be a regular file; this is {what}.")
+        _check_bytes(status.st_size, limits)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
             data = _read_bounded(cast("BinaryIO", file), limits)
-        except OSError as error:
-            raise _unreadable(error) from error
+    except OSError as error:
+        raise _unreadable(error) from error
+    finally:
+        os.close(descriptor)
     _check_bytes(len(data), limits)  # it may have grown
     return data
 
@@ -233,6 +236,8 @@ def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
 def _read_object(file: Any, limits: Limits) -> bytes:
     try:
         return _read_bounded(file, limits)
+    except UsageError:  # a ValueError too
+        raise
     except OSError as error:
         raise _unreadable(error) from error
     except ValueError as error:  # closed
