@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
 from PIL import Image
+
+import oracle
 
 for _name in [name for name in os.environ if name.startswith("PHOTOLABEL_") and name != "PHOTOLABEL_SHARED"]:
     del os.environ[_name]

@@ -8,13 +8,14 @@ import threading
 from pathlib import Path
 
 import numpy as np
-import oracle
 import pytest
-from oracle import TINY, forward, he_normal
 
 from photolabel import engine, progress
 from photolabel.errors import InvalidModelError, UsageError
 from photolabel.store import Store
+
+import oracle
+from oracle import TINY, forward, he_normal
 
 
 def pixels(n: int) -> oracle.Array:

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import oracle
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from oracle import TINY, forward, he_normal, tiny_model
 
 from photolabel import engine, graph, metadata
 from photolabel.errors import InvalidModelError
 from photolabel.models import CAFFE, Normalisation
+
+import oracle
+from oracle import TINY, forward, he_normal, tiny_model
 
 
 def pixels(n: int, seed: int = 1) -> oracle.Array:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT
 from PIL import Image
 
 import photolabel
@@ -19,6 +18,8 @@ from photolabel import artefacts, engine, graph, models
 from photolabel.models import CAFFE, Normalisation
 from photolabel.spec import VGG16
 from photolabel.weights import keras_h5
+
+from conftest import ROOT
 
 ABSOLUTE = 5e-5  # of a probability
 PERCENT = 0.01  # of a printed percentage

@@ -11,10 +11,12 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
-    "errors", "spec", "labels", "network", "download", "records", "store", "images",
-    "weights", "models", "graph", "artefacts",
-    "engine", "classifier",
-    "output", "progress",
+    "errors", "progress", "spec", "labels",
+    "network", "download", "records", "store",
+    "silence", "containers", "decoding", "colour", "images",
+    "weights", "metadata", "models", "graph",
+    "engine", "artefacts", "classifier",
+    "output",
     "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
@@ -25,7 +27,7 @@ HEAVY = {
     "onnx": {"graph"},
     "h5py": {"weights"},
     "requests": {"network"},
-    "pi_heif": {"images"},
+    "pi_heif": {"decoding"},
     "tqdm": {"progress"},
 }
 

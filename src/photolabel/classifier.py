@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -170,7 +169,7 @@ class Classifier:
         classes = len(self.model.labels)
         if top is None:
             return classes
-        if not 1 <= top:
+        if top < 1:
             raise UsageError(f"top={top}: expected at least 1, or None for all {classes} classes.")
         return min(top, classes)
 

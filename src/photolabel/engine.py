@@ -41,9 +41,11 @@ class Engine(Protocol):
     classes: int
     size: int | None  # side of the square input; None where any will do
 
-    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Run the network."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Free its memory; closing twice does no harm."""
 
 
 def available_threads() -> int:
@@ -62,7 +64,8 @@ def open_engine(
     """Return the network of the ONNX file at `path`, ready to run on this processor.
 
     `threads` is how many to use, by default as many as there are processors; results differ by some 1e-6 between
-    counts, never between runs or batch sizes. Raises `UsageError` for an unknown precision or thread count and `InvalidModelError` for a file that is no sound network.
+    counts, never between runs or batch sizes. Raises `UsageError` for an unknown precision or thread count and
+    `InvalidModelError` for a file that is no sound network.
     """
     if precision not in _HINTS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(_HINTS)}.")
@@ -70,7 +73,7 @@ def open_engine(
         threads = available_threads()
     if not 1 <= threads <= 1024:
         raise UsageError(f"threads={threads}: expected 1 to 1024.")
-    return _OpenVINO(path, precision, threads)  # type: ignore[arg-type]  # checked above
+    return _OpenVINO(path, precision, threads)
 
 
 class _OpenVINO:

@@ -19,6 +19,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .. import __version__
 from ..errors import ModelError, PhotoError, PhotolabelError, StoreError, UsageError
@@ -90,7 +91,5 @@ def _check_spelling(word: str) -> None:
 
 def complain(message: str) -> None:
     """Print one line to standard error."""
-    try:
+    with suppress(OSError):  # then nobody can be told
         print(f"photolabel: {printable(message)}", file=sys.stderr, flush=True)
-    except OSError:
-        pass  # nobody can be told

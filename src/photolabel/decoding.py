@@ -1,0 +1,288 @@
+"""The bytes of a photo -> its decoded first frame, within limits, or one clear error.
+
+Everything here exists because a decoder cannot be trusted with a file from anywhere: which decoder may run is
+decided by the first bytes alone, the size is checked before pixels are made, and a photo is whole or refused.
+Pillow's own module-level switches (`Image.MAX_IMAGE_PIXELS`, `ImageFile.LOAD_TRUNCATED_IMAGES`, the registry
+of openers, the warning filters) belong to the caller's process: they are neither changed nor relied upon.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageFile,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    WebPImagePlugin,
+)
+
+from .containers import exif_orientation, gif_canvas, png_is_short, whole_jpeg, whole_png, whole_webp
+from .errors import CorruptPhotoError, PhotoError, PhotoTooLargeError, UnsupportedFormatError, UsageError
+from .silence import quiet, silenced_libtiff
+
+FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC")
+
+# What the decoders were seen to raise for broken files (fuzzers' finds, cut files, format suites): OSError,
+# SyntaxError and struct.error (Pillow's headers), ValueError, EOFError (WebP, GIF), RuntimeError (AVIF, HEIF;
+# with NotImplementedError and RecursionError), TypeError. And what such parsers raise by their nature when
+# they meet a value of another kind: LookupError, AttributeError, ArithmeticError, AssertionError, zlib.error.
+# Warning: where the process makes errors of them and another thread has just reset the filters.
+BROKEN: tuple[type[Exception], ...] = (
+    OSError, SyntaxError, struct.error, ValueError, EOFError, RuntimeError, TypeError, LookupError,
+    AttributeError,
+    ArithmeticError, AssertionError, zlib.error, Warning,
+)  # fmt: skip
+
+# A header that claims more than the caller's limit; MemoryError where the system refuses first.
+TOO_LARGE = (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What a photo may cost. Both are refused before anything is decoded."""
+
+    pixels: int = 100_000_000  # width x height; a plain decode of so many takes 400 MB
+    file_bytes: int = 256 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in ("pixels", "file_bytes"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UsageError(f"Limits.{name} must be a whole number of at least 1, not {value!r}.")
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def check_pixels(size: tuple[int, int], limits: Limits) -> None:
+    """Raise PhotoTooLargeError if width x height is above the limit."""
+    if size[0] * size[1] > limits.pixels:
+        raise PhotoTooLargeError(
+            f"The photo claims {size[0]} x {size[1]} pixels; the limit is {limits.pixels:,} in all. "
+            "Scale it down, or raise Limits.pixels if you trust it."
+        )
+
+
+@contextmanager
+def reported() -> Iterator[None]:
+    """Run a decoder: its failures become PhotoErrors, its warnings go nowhere."""
+    try:
+        with quiet():
+            yield
+    except PhotoError:
+        raise
+    except TOO_LARGE as error:
+        raise PhotoTooLargeError(
+            "Decoding this photo needs more memory or pixels than this process allows. Scale the photo down."
+        ) from error
+    except BROKEN as error:
+        raise CorruptPhotoError(
+            "The photo is broken, cut short, or of a kind its decoder does not know. "
+            "A copy from the source, or one saved again by an image editor, may be whole."
+        ) from error
+
+
+def decode(data: bytes, limits: Limits) -> Image.Image:
+    """Return the first frame of a photo in one of FORMATS, loaded and `bare`, not yet upright.
+
+    Raises UnsupportedFormatError, CorruptPhotoError, PhotoTooLargeError.
+    """
+    if not data:
+        raise CorruptPhotoError("The photo is empty: 0 bytes. Was its download or copy cut short?")
+    name = sniff(data)
+    if name is None:
+        raise UnsupportedFormatError(
+            f"This is not a photo in a format that is read here ({', '.join(FORMATS)}). Convert it to JPEG or PNG."
+        )
+    with reported():
+        if name == "HEIC":
+            return _heic(data, limits)
+        if name == "PNG":
+            data = whole_png(data)
+        elif name == "JPEG":
+            whole_jpeg(data)
+        elif name == "WebP":
+            check_pixels(whole_webp(data), limits)
+        elif name == "GIF":
+            check_pixels(gif_canvas(data), limits)
+        file = _Source(data)
+        # The class itself, not Image.open(): no other plugin can run, whatever is registered, and Pillow's
+        # own pixel limit, which belongs to the caller, has no say.
+        image = _OPENERS[name](file)
+        check_pixels(image.size, limits)
+        image.tile = [
+            tile
+            if tile.codec_name == "libtiff"  # called by its name, and heard
+            else tile._replace(codec_name=_WATCHED, args=(tile.codec_name, tile.args))
+            for tile in image.tile
+        ]
+        file.strict = True
+        # Once: a second load() of an object whose first one failed hands out the half-decoded buffer. When
+        # this raises, the object is dropped.
+        if name == "TIFF":
+            with silenced_libtiff():
+                image.load()
+        else:
+            image.load()
+        check_pixels(image.size, limits)
+        if name == "PNG" and png_is_short(data, image.crop((0, image.height - 1, *image.size)).tobytes()):
+            raise EOFError("the PNG's pixels end before its last row")
+        return bare(image)
+
+
+def bare(image: Image.Image) -> Image.Image:
+    """Return the same pixels, not copied, without the file behind them and the decoder's buffers.
+
+    `info` keeps `icc_profile` and `transparency` and gains `orientation` (1..8) and `bits` (a TIFF's first
+    BitsPerSample), where they are known.
+    """
+    result = image._new(image.im)
+    result.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
+    result.info["orientation"] = _orientation(image)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2.get(258)
+        if isinstance(bits, tuple) and bits:
+            result.info["bits"] = bits[0]
+    return result
+
+
+# --- Which format ---------------------------------------------------------------------------------
+
+_HEIF_BRANDS = frozenset(b"heic heix heim heis hevc hevx hevm hevs mif1 msf1 mif2 mif3 miaf".split())
+
+
+def sniff(data: bytes) -> str | None:
+    """Return the format by its first bytes, one of FORMATS, or None. File names have no say."""
+    for magic, name in _MAGIC:
+        if data.startswith(magic):
+            return name
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WebP"
+    if data[4:8] == b"ftyp":
+        end = min(int.from_bytes(data[:4], "big"), 4096, len(data))
+        brands = {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))}
+        if brands & {b"avif", b"avis"} and data[8:12] not in {b"heic", b"heix"}:
+            return "AVIF"
+        if brands & _HEIF_BRANDS:
+            return "HEIC"
+    return None
+
+
+_MAGIC = (
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", "PNG"),
+    (b"GIF87a", "GIF"),
+    (b"GIF89a", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),  # BigTIFF
+    (b"MM\0+", "TIFF"),
+)
+
+_OPENERS: dict[str, Callable[[Any], ImageFile.ImageFile]] = {
+    "JPEG": JpegImagePlugin.JpegImageFile,  # of several (MPO) the first, which is a plain JPEG
+    "PNG": PngImagePlugin.PngImageFile,
+    "WebP": WebPImagePlugin.WebPImageFile,
+    "GIF": GifImagePlugin.GifImageFile,
+    "TIFF": TiffImagePlugin.TiffImageFile,
+    "BMP": BmpImagePlugin.BmpImageFile,
+    "AVIF": AvifImagePlugin.AvifImageFile,
+}
+
+
+def _heic(data: bytes, limits: Limits) -> Image.Image:
+    try:
+        # Decoders only (libheif, libde265: LGPL); its sibling pillow-heif carries x265, which is GPL.
+        import pi_heif
+    except ImportError as error:
+        raise UnsupportedFormatError(
+            "This is a HEIC photo, and its decoder is not installed. "
+            "`pip install pi-heif`, or convert the photo to JPEG."
+        ) from error
+    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
+    check_pixels(file.size, limits)  # of the header; nothing is decoded yet
+    image = cast("Image.Image", file.to_pillow())
+    check_pixels(image.size, limits)
+    # libheif has turned the pixels already; what EXIF and XMP say about turning is history.
+    image.info = {key: image.info[key] for key in ("icc_profile",) if key in image.info}
+    return bare(image)
+
+
+# --- Whole or refused -----------------------------------------------------------------------------
+
+
+class _Source(io.BytesIO):
+    """Bytes in memory which, once pixels are read, do not end quietly.
+
+    Where LOAD_TRUNCATED_IMAGES is set Pillow takes the end of the file for the end of the picture; some of
+    its decoders (run-length BMP) always do.
+    """
+
+    strict = False
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        data = super().read(size)
+        if self.strict and not data and size != 0:
+            raise EOFError("the file ends before its pixels do")
+        return data
+
+
+class _Watched:
+    """A decoder of Pillow's that cannot fail quietly.
+
+    ImageFile.load() ignores a decoder's error where LOAD_TRUNCATED_IMAGES is set, and looks at the last
+    tile's only. It asks `Image.register_decoder`'s table for decoders: through that door this one stands in
+    between.
+    """
+
+    def __init__(self, mode: str, name: str, args: Any, *config: Any) -> None:
+        self._decoder = Image._getdecoder(mode, name, args, config)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._decoder, name)  # setimage, setfd, cleanup, pulls_fd
+
+    def decode(self, data: bytes) -> tuple[int, int]:
+        consumed, error = self._decoder.decode(data)
+        if error < 0:
+            raise OSError(f"the decoder stopped with error {error}")
+        return consumed, error
+
+
+_WATCHED = "photolabel-watched"
+Image.register_decoder(_WATCHED, cast("Any", _Watched))
+
+
+# --- Which way up ---------------------------------------------------------------------------------
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation 1..8 of a decoded photo; 1 where there is none, or a broken one.
+
+    Read here and not by Pillow's parser, which reads every tag and so meets every broken one.
+    """
+    found: int | None = None
+    exif = image.info.get("exif")
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        found = image.tag_v2.get(274)
+    elif isinstance(exif, bytes):
+        found = exif_orientation(exif)
+    if found is None:  # as Pillow does: XMP has a say where EXIF has none
+        xmp = image.info.get("xmp", image.info.get("XML:com.adobe.xmp", b""))
+        xmp = xmp.encode("utf-8", "replace") if isinstance(xmp, str) else xmp
+        match = re.search(rb'tiff:Orientation(?:="|>)([0-9])', xmp) if isinstance(xmp, bytes) else None
+        found = int(match[1]) if match else None
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1

@@ -1,0 +1,323 @@
+"""A photo, in whatever form it comes -> upright sRGB pixels -> the input of a network."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, BinaryIO, Literal, TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from .colour import to_srgb
+from .decoding import DEFAULT_LIMITS, Limits, bare, check_pixels, decode, reported
+from .errors import (
+    CorruptPhotoError,
+    InvalidModelError,
+    PhotoError,
+    PhotoNotFoundError,
+    PhotoTooLargeError,
+    PhotoUnreadableError,
+    UsageError,
+)
+
+__all__ = [
+    "CROP",
+    "DEFAULT_LIMITS",
+    "KERAS",
+    "LITE2",
+    "RECIPES",
+    "Limits",
+    "Photo",
+    "Recipe",
+    "prepare",
+    "read",
+]
+
+Photo: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
+)
+
+Fit: TypeAlias = Literal["squash", "resize-crop", "crop-resize"]
+_FITS = ("squash", "resize-crop", "crop-resize")
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+_MAX_SIDE = 4096  # a recipe may come from a stranger's model: its input must stay below 200 MB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How an upright photo becomes a network's input: geometry only, normalisation is the graph's own.
+
+    `squash` scales the whole photo to size x size, whatever its shape (Keras' `load_img`). `resize-crop`
+    scales the shorter side to `side` and cuts size x size from the middle (torchvision). `crop-resize` cuts
+    the middle square of size/side of the shorter side and scales it to size x size (EfficientNet's TensorFlow
+    original).
+
+    Raises UsageError for values that make no sense.
+    """
+
+    name: str
+    size: int
+    fit: Fit = "squash"
+    side: int | None = None
+    filter: str = "bilinear"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= 64 or not self.name.isprintable():
+            raise UsageError("A recipe's name must be 1 to 64 printable characters.")
+        if not _is_side(self.size):
+            raise UsageError(f"A recipe's size must be a whole number from 1 to {_MAX_SIDE}.")
+        if self.fit not in _FITS:
+            raise UsageError(f"A recipe's fit must be one of {', '.join(_FITS)}.")
+        if not isinstance(self.filter, str) or self.filter not in _FILTERS:
+            raise UsageError(f"A recipe's filter must be one of {', '.join(_FILTERS)}.")
+        if self.fit == "squash" and self.side is not None:
+            raise UsageError("A recipe that squashes takes no side: it must be None.")
+        if self.fit != "squash" and (not _is_side(self.side) or cast("int", self.side) < self.size):
+            raise UsageError(f"A recipe that crops needs a side from its size to {_MAX_SIDE}.")
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """Return the fields as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Recipe:
+        """Build from what a model file says, which is not trusted: InvalidModelError for anything odd."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != names:
+            raise InvalidModelError(f"The model's recipe must hold exactly {', '.join(sorted(names))}.")
+        try:
+            return cls(**cast("dict[str, Any]", dict(values)))
+        except UsageError as error:
+            raise InvalidModelError(f"The model's recipe makes no sense. {error}") from error
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SIDE
+
+
+# Keras' own example of use for VGG16: load_img(path, target_size=(224, 224)), whose default is nearest
+# neighbour.
+KERAS = Recipe(name="keras", size=224, fit="squash", side=None, filter="nearest")
+# The one-crop protocol of the ImageNet papers and of torchvision.
+CROP = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bicubic")
+# EfficientNet-Lite2: 260 pixels, CROP_PADDING = 32 (preprocessing.py of the original).
+LITE2 = Recipe(name="lite2", size=260, fit="crop-resize", side=292, filter="bicubic")
+RECIPES = {recipe.name: recipe for recipe in (KERAS, CROP, LITE2)}
+
+
+# --- Reading --------------------------------------------------------------------------------------
+
+
+def read(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Return a photo's first frame upright, in sRGB, as a loaded PIL image of mode RGB without metadata.
+
+    `photo` is a path (str or PathLike; never a URL), the bytes of a file, a binary file object (read from
+    where it stands, not closed), a PIL image, or a NumPy array (H, W, 3) uint8 0..255 RGB. None of them is
+    changed, except that a PIL image which is not loaded yet is loaded, and closed if that fails: Pillow would
+    hand out its half-decoded pixels at the next try.
+
+    Files are JPEG (and MPO), PNG, WebP, GIF, TIFF, BMP, AVIF or HEIC; `colour.to_srgb` says how each kind of
+    pixel is treated. Raises a PhotoError for what is wrong with the photo, UsageError for an argument of
+    another type.
+    """
+    if isinstance(photo, np.ndarray):
+        return _from_array(photo, limits)
+    if isinstance(photo, Image.Image):
+        return _from_pil(photo, limits)
+    if isinstance(photo, str | os.PathLike):
+        return _upright(decode(_read_path(photo, limits), limits), own=True)
+    if isinstance(photo, bytes | bytearray | memoryview):
+        data = photo if isinstance(photo, bytes) else bytes(photo)
+    elif hasattr(photo, "read"):
+        data = _read_object(photo, limits)
+    else:
+        raise UsageError(
+            "A photo must be a path, bytes, a binary file object, a PIL image or an array (H, W, 3) uint8; "
+            f"this is of type {type(photo).__name__}."
+        )
+    _check_bytes(len(data), limits)
+    return _upright(decode(data, limits), own=True)
+
+
+def _upright(image: Image.Image, *, own: bool) -> Image.Image:
+    """Convert and turn. `own`: the image is ours, so it may be changed and returned."""
+    with reported():
+        turn = _TURNS.get(image.info["orientation"])
+        result = to_srgb(image if own or image.mode != "RGB" else image.copy())
+        del image  # a large photo must not be held twice while it turns
+        if turn is not None:
+            result = result.transpose(turn)
+    result.info = {}  # else the next reader turns it again
+    return result
+
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def _from_pil(photo: Image.Image, limits: Limits) -> Image.Image:
+    if photo.width < 1 or photo.height < 1:
+        raise CorruptPhotoError(f"The image has no pixels: it is {photo.width} x {photo.height}.")
+    check_pixels(photo.size, limits)
+    try:
+        with reported():
+            photo.load()
+    except PhotoError:
+        photo.close()
+        raise
+    return _upright(bare(photo), own=False)
+
+
+def _from_array(photo: npt.NDArray[Any], limits: Limits) -> Image.Image:
+    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3 or 0 in photo.shape:
+        raise UsageError(
+            f"An array must be (height, width, 3) uint8, RGB 0..255, not {photo.shape} {photo.dtype}. "
+            "Convert it, or pass a PIL image."
+        )
+    check_pixels((photo.shape[1], photo.shape[0]), limits)
+    with reported():
+        return Image.fromarray(np.ascontiguousarray(photo))  # Pillow keeps 4 bytes a pixel: always a copy
+
+
+def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    # O_NONBLOCK: opening a FIFO must not wait for a writer. What it is, is asked of the opened descriptor, so
+    # that nothing can be swapped in between.
+    flags = os.O_RDONLY
+    for name in ("O_NONBLOCK", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
+        flags |= getattr(os, name, 0)
+    try:
+        descriptor = os.open(path, flags)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PhotoNotFoundError("There is no such file. Check the name and the folder.") from error
+    except (ValueError, TypeError) as error:  # NUL or lone surrogates in the name; a PathLike of bytes
+        raise PhotoNotFoundError("No file can have this name: it holds an impossible character.") from error
+    except PermissionError as error:
+        message = "The file may not be read, or is a folder. Check its permissions."
+        raise PhotoUnreadableError(message) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise PhotoNotFoundError("No file can have this name: it is too long.") from error
+        raise _unreadable(error) from error
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
+            raise PhotoUnreadableError(f"A photo must be a regular file; this is {what}.")
+        _check_bytes(status.st_size, limits)
+        with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+            data = _read_bounded(cast("BinaryIO", file), limits)
+    except OSError as error:
+        raise _unreadable(error) from error
+    finally:
+        os.close(descriptor)
+    _check_bytes(len(data), limits)  # it may have grown
+    return data
+
+
+def _read_object(file: Any, limits: Limits) -> bytes:
+    try:
+        return _read_bounded(file, limits)
+    except UsageError:  # a ValueError too
+        raise
+    except OSError as error:
+        raise _unreadable(error) from error
+    except ValueError as error:  # closed
+        raise PhotoUnreadableError("The file object cannot be read: it is closed. Open it again.") from error
+
+
+def _read_bounded(file: BinaryIO, limits: Limits) -> bytes:
+    """Read to the end, or one byte past the limit; one read() of a raw file or a pipe may return less."""
+    parts: list[bytes] = []
+    left = limits.file_bytes + 1
+    while left > 0:
+        part = file.read(min(left, 1 << 24))
+        if part is None:
+            raise BlockingIOError(errno.EAGAIN, "no data yet")
+        if not isinstance(part, bytes | bytearray | memoryview):
+            raise UsageError('The file object must be binary: open it with mode "rb".')
+        if not part:
+            break
+        parts.append(bytes(part))
+        left -= len(part)
+    return b"".join(parts)
+
+
+def _check_bytes(count: int, limits: Limits) -> None:
+    if count > limits.file_bytes:
+        raise PhotoTooLargeError(
+            f"The photo is larger than the limit of {limits.file_bytes:,} bytes. "
+            "Scale it down, or raise Limits.file_bytes if you trust it."
+        )
+
+
+def _unreadable(error: OSError) -> PhotoUnreadableError:
+    why = os.strerror(error.errno) if error.errno else "the system gives no reason"
+    return PhotoUnreadableError(f"The file is there but cannot be read: {why}.")
+
+
+# --- Preparing ------------------------------------------------------------------------------------
+
+
+def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
+    """Return the network's input for an upright photo, as `read` gives it.
+
+    Returns a C-contiguous array (size, size, 3) float32, RGB 0..255. Raises UsageError for a mode other than
+    RGB.
+    """
+    if image.mode != "RGB":
+        raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
+    kind, size = _FILTERS[recipe.filter], recipe.size
+    if recipe.fit == "squash":
+        fitted = image if image.size == (size, size) else image.resize((size, size), kind)
+    elif recipe.fit == "resize-crop":
+        fitted = _resize_crop(image, size, cast("int", recipe.side), kind)
+    else:
+        fitted = _crop_resize(image, size, cast("int", recipe.side), kind)
+    return np.array(fitted, dtype=np.float32, order="C")
+
+
+# The longest intermediate, as a multiple of the short side, that is made whole.
+_WHOLE = 16
+
+
+def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
+    """Resize the shorter side to `side`, then cut the middle, rounding as torchvision's transforms do."""
+    short, long = sorted(image.size)
+    long_after = int(side * long / short)
+    width, height = (side, long_after) if image.width <= image.height else (long_after, side)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    if long_after <= _WHOLE * side:
+        whole = image if image.size == (width, height) else image.resize((width, height), kind)
+        return whole.crop((left, top, left + size, top + size))
+    # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees
+    # the pixels around it; the result differs by rounding alone.
+    across, down = image.width / width, image.height / height
+    box = (left * across, top * down, (left + size) * across, (top + size) * down)
+    return image.resize((size, size), kind, box=box)
+
+
+def _crop_resize(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
+    """Cut the middle square of size/side of the shorter side, then resize, as EfficientNet's original."""
+    square = max(1, int(size / side * min(image.size)))
+    left, top = (image.width - square + 1) // 2, (image.height - square + 1) // 2
+    middle = image.crop((left, top, left + square, top + square))
+    return middle if square == size else middle.resize((size, size), kind)
