@@ -355,7 +355,7 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     ),
     "call without a tuple": (in_zip(name("collections", "OrderedDict") + b"]R"), "no function"),
     # what it holds
-    "no dict": (in_zip(b"]"), "expected a state dict"),
+    "no dict": (in_zip(b"]Na"), "expected a state dict"),
     "empty dict": (in_zip(b"}"), "expected a state dict"),
     "number for a tensor": (in_zip(b"}" + text("w") + b"K\1s"), "'w' is none"),
     "number for a name": (in_zip(b"}K\1" + tensor((6,), count=6) + b"s"), "'1' is none"),
