@@ -176,6 +176,8 @@ def read(path: Path) -> Model:
         found = metadata.read(path)
     except OSError as error:
         raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
+    except InvalidModelError as error:
+        raise InvalidModelError(f"{path}: {error}") from None
     form = found.get("photolabel.format")
     if form != FORMAT:
         came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"
