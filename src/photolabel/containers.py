@@ -97,7 +97,7 @@ def whole_jpeg(data: bytes) -> None:
         if data[at] != 0xFF:
             at += 1
         elif marker == 0xDA:
-            if data.find(b"\xff\xd9", at) < 0:
+            if data.rfind(b"\xff\xd9", at) < 0:  # from the end, where it is at once
                 raise EOFError("the JPEG has no end marker")
             return
         elif marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # no length follows

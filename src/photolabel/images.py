@@ -312,7 +312,11 @@ def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resamplin
     # the pixels around it; the result differs by rounding alone.
     across, down = image.width / width, image.height / height
     box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    return image.resize((size, size), kind, box=box)
+    # Pillow keeps a box in single precision: first cut roughly (4 filter radii and more stay), to keep it small.
+    spare_x, spare_y = int(4 * max(across, 1)) + 2, int(4 * max(down, 1)) + 2
+    x, y = max(0, int(box[0]) - spare_x), max(0, int(box[1]) - spare_y)
+    rough = (x, y, min(image.width, int(box[2]) + 1 + spare_x), min(image.height, int(box[3]) + 1 + spare_y))
+    return image.crop(rough).resize((size, size), kind, box=(box[0] - x, box[1] - y, box[2] - x, box[3] - y))
 
 
 def _crop_resize(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
