@@ -29,7 +29,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from .containers import exif_orientation, gif_canvas, png_is_short, whole_jpeg, whole_png, whole_webp
+from .containers import exif_orientation, gif_canvas, png_is_short, webp_canvas, whole_png
 from .errors import CorruptPhotoError, PhotoError, PhotoTooLargeError, UnsupportedFormatError, UsageError
 from .silence import quiet, silenced_libtiff
 
@@ -113,10 +113,8 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
             return _heic(data, limits)
         if name == "PNG":
             data = whole_png(data)
-        elif name == "JPEG":
-            whole_jpeg(data)
         elif name == "WebP":
-            check_pixels(whole_webp(data), limits)
+            check_pixels(webp_canvas(data), limits)
         elif name == "GIF":
             check_pixels(gif_canvas(data), limits)
         file = _Source(data)
@@ -214,8 +212,8 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
             "This is a HEIC photo, and its decoder is not installed. "
             "`pip install pi-heif`, or convert the photo to JPEG."
         ) from error
-    # Not open_heif(): it reads the metadata too, in which pi-heif 1.4 crashes the whole process for some broken
-    # files (a segmentation fault in the `metadata` attribute). Only size, pixels and profile are asked for here.
+    # Not open_heif(), which reads the metadata too: there pi-heif 1.4 crashes the whole process for some
+    # broken files (a segmentation fault in the `metadata` attribute). Only what is needed is asked for.
     heif = pi_heif.heif
     try:
         found = heif._pi_heif.load_file(data, 4, True, False, True, True, "", False)
