@@ -308,11 +308,11 @@ def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resamplin
     if long_after <= _WHOLE * side:
         whole = image if image.size == (width, height) else image.resize((width, height), kind)
         return whole.crop((left, top, left + size, top + size))
-    # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees the
-    # pixels around it; the result differs by rounding alone (measured: 1 value in 1,000, by 1 or 2).
+    # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees
+    # the pixels around it; the result differs by rounding alone (measured: 1 value in 1,000, by 1 or 2).
     across, down = image.width / width, image.height / height
     box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    # Pillow keeps a box in single precision: first cut roughly (4 filter radii and more stay), to keep it small.
+    # Pillow keeps a box in single precision: first cut roughly (the filter's reach stays), to keep it small.
     spare_x, spare_y = int(4 * max(across, 1)) + 2, int(4 * max(down, 1)) + 2
     x, y = max(0, int(box[0]) - spare_x), max(0, int(box[1]) - spare_y)
     rough = (x, y, min(image.width, int(box[2]) + 1 + spare_x), min(image.height, int(box[3]) + 1 + spare_y))
