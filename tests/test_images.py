@@ -307,9 +307,7 @@ def test_pixel_bombs_are_refused_from_the_header(kind: str) -> None:
 
 
 @pytest.mark.parametrize(("kind", "opener"), [("gif", "GIF"), ("webp", "WebP"), ("webp-x", "WebP")])
-def test_a_canvas_is_checked_before_it_is_made(
-    kind: str, opener: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_canvas_is_checked_before_it_is_made(kind: str, opener: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Opening these makes the canvas, or may."""
     monkeypatch.setitem(decoding._OPENERS, opener, lambda _: pytest.fail("opened"))
     with pytest.raises(errors.PhotoTooLargeError):

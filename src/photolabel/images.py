@@ -113,7 +113,7 @@ KERAS = Recipe(name="keras", size=224, fit="squash", side=None, filter="nearest"
 # The one-crop protocol of the ImageNet papers and of torchvision.
 CROP = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bicubic")
 # EfficientNet-Lite2: 260 pixels, CROP_PADDING = 32 (preprocessing.py of the original).
-LITE2 = Recipe(name="lite2", size=260, fit="crop-resize", side=292, filter="bicubic")
+LITE2 = Recipe(name="efficientnet-lite2", size=260, fit="crop-resize", side=292, filter="bicubic")
 RECIPES = {recipe.name: recipe for recipe in (KERAS, CROP, LITE2)}
 
 
