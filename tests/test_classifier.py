@@ -208,7 +208,9 @@ def test_labels_must_be_as_many_as_the_networks_classes(tmp_path: Path) -> None:
 def test_a_recipe_must_fit_the_network(tmp_path: Path) -> None:
     model = dataclasses.replace(oracle.tiny_model(), recipes=(models.KERAS,))
     path = tmp_path / "large.onnx"
-    path.write_bytes(graph.build(oracle.TINY, oracle.he_normal(oracle.TINY), models.CAFFE, describe=model.describe()))
+    path.write_bytes(
+        b"".join(graph.build(oracle.TINY, oracle.he_normal(oracle.TINY), models.CAFFE, describe=model.describe()))
+    )
     with pytest.raises(errors.InvalidModelError, match="32 x 32"):
         photolabel.load(path)
 

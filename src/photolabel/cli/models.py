@@ -12,7 +12,7 @@ def parser() -> Parser:
     actions = made.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
     actions.add_parser("list", help="list the known models (the default)")
     download = actions.add_parser("download", help="fetch a model's weights and make them ready")
-    download.add_argument("names", nargs="+", metavar="NAME")
+    download.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all known models")
     return made
