@@ -16,9 +16,8 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Protocol
 
-CONNECT = (
-    2.0  # seconds for one address: a lost SYN is sent again after 1 s; dead IPv6 must leave time for IPv4
-)
+# Seconds for one address: a lost SYN is sent again after 1 s, and a dead IPv6 must leave time for IPv4.
+CONNECT = 2.0
 READ = 10.0  # seconds that one read of the body may wait before the connection is given up and resumed
 
 

@@ -36,7 +36,7 @@ SAFE = (
 class Record:
     """What a file was when its hash was taken.
 
-    The change time (on Windows: of creation) catches what size and mtime alone cannot: a byte changed in place
+    The change time (on Windows: of creation) catches what size and mtime cannot: a byte changed in place
     and the mtime set back.
     """
 

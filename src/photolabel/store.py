@@ -87,8 +87,8 @@ def cache_folder() -> Path:
     import platformdirs
 
     folder = platformdirs.user_cache_path("photolabel")
-    # Without any home the result is "~/.cache/...", taken literally: a folder named ~ in whatever directory
-    # we are. A place that cannot exist instead: nothing is found there, and writing says CacheUnwritableError.
+    # Without any home the result is "~/.cache/...", taken literally: a folder named ~ wherever we
+    # are. A place that cannot exist instead: nothing is found there, and writing says CacheUnwritableError.
     return folder if folder.is_absolute() else Path(os.devnull) / "no-home-folder"
 
 
@@ -125,7 +125,7 @@ class Store:
         """Return the verified file, downloaded if it is not here or not right.
 
         A file that is right needs no lock, no network and no writing, so a read-only cache will do.
-        `progress` is called with (bytes here, bytes in all), first with those of an earlier, unfinished download.
+        `progress` is called with (bytes here, bytes in all), first with those of an earlier download.
         """
         if found := self.find(asset):
             return found
