@@ -1,4 +1,4 @@
-"""A network in memory that answers at random: tens of thousands of downloads a minute, every case from its seed."""
+"""A network in memory that answers at random: thousands of downloads a minute, each from its seed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from servers import asset  # isort: skip
 
 
 class Scripted:
-    """An `Answer` made of a status, headers, and pieces of a body; None in place of a piece is a broken line."""
+    """An `Answer` of a status, headers, and pieces of a body; None in place of a piece is a broken line."""
 
     def __init__(self, status: int, headers: Mapping[str, str], pieces: list[bytes | None]) -> None:
         self.status = status
@@ -62,7 +62,9 @@ def random_response(rng: random.Random, body: bytes, asked: int | None = None) -
     if rng.random() < 0.05:
         headers["content-encoding"] = rng.choice(["gzip", "br", "identity", "gzip, gzip", "\x1b[31m"])
     if rng.random() < 0.2:
-        headers["content-length"] = rng.choice(["0", "-1", "99999999999999999999", "x", str(size), str(size // 2)])
+        headers["content-length"] = rng.choice(
+            ["0", "-1", "99999999999999999999", "x", str(size), str(size // 2)]
+        )
     kind = rng.random()
     if kind < 0.45:  # what a good server would say
         if start and rng.random() < 0.8:
@@ -93,13 +95,24 @@ def random_response(rng: random.Random, body: bytes, asked: int | None = None) -
         return Scripted(206, headers, pieces(rng, body[start:]))
     if kind < 0.85:
         headers["location"] = rng.choice(
-            ["/x", "https://other.test/x", "http://other.test/x", "//[", "", "file:///etc/passwd", "http://", "\x00"]
+            [
+                "/x",
+                "https://other.test/x",
+                "http://other.test/x",
+                "//[",
+                "",
+                "file:///etc/passwd",
+                "http://",
+                "\x00",
+            ]
         )
         return Scripted(rng.choice([301, 302, 303, 307, 308]), headers, [])
     if kind < 0.93:
         headers["retry-after"] = rng.choice(["0", "-1", "x", "Fri, 31 Dec 1999 23:59:59 GMT", "", "9" * 400])
         return Scripted(rng.choice([408, 416, 429, 500, 502, 503]), headers, [])
-    return Scripted(rng.choice([-1, 0, 100, 204, 206, 304, 400, 401, 403, 404, 410, 418, 600, 999]), headers, [])
+    return Scripted(
+        rng.choice([-1, 0, 100, 204, 206, 304, 400, 401, 403, 404, 410, 418, 600, 999]), headers, []
+    )
 
 
 class Chaos:

@@ -14,9 +14,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from servers import Server, throttled
-
 from photolabel.store import Asset, Store
+from servers import Server, throttled
 
 NURSERY = """
 import json, os, signal, sys, time

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import socket
 import ssl
@@ -34,10 +35,8 @@ class Handler(BaseHTTPRequestHandler):
             number = len(self.server.requests) - 1
         script = self.server.script
         self.close_connection = True
-        try:
+        with contextlib.suppress(OSError):  # the client hung up, as it may
             script[min(number, len(script) - 1)](self, self.server.body)
-        except OSError:
-            pass  # the client hung up, as it may
 
     def head(self, status: int, **headers: object) -> None:
         self.send_response(status)
@@ -51,7 +50,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range", "")
         return int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
 
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         pass
 
 
@@ -134,7 +133,12 @@ def cut(count: int) -> Behaviour:
     def answer(h: Handler, body: bytes) -> None:
         start, size = h.start, len(body)
         if start:
-            h.head(206, Content_Range=f"bytes {start}-{size - 1}/{size}", Content_Length=size - start, ETag='"v1"')
+            h.head(
+                206,
+                Content_Range=f"bytes {start}-{size - 1}/{size}",
+                Content_Length=size - start,
+                ETag='"v1"',
+            )
         else:
             h.head(200, Content_Length=size, ETag='"v1"')
         h.wfile.write(body[start : start + count])
@@ -176,9 +180,9 @@ def wrong_total(h: Handler, body: bytes) -> None:
 
 
 def short_length(h: Handler, body: bytes) -> None:
-    """Announce and send half of what is left, rounded up, as if that were all."""
+    """Announce and send half of what is left, or 1000 bytes, as if that were all."""
     start = h.start
-    half = (len(body) - start + 1) // 2
+    half = min(len(body) - start, max(1000, (len(body) - start) // 2))
     if start:
         h.head(206, Content_Range=f"bytes {start}-{len(body) - 1}/{len(body)}", Content_Length=half)
     else:
@@ -218,6 +222,13 @@ def encoded(data: bytes, encoding: str = "gzip") -> Behaviour:
         h.wfile.write(data)
 
     return answer
+
+
+def endless_redirect(h: Handler, body: bytes) -> None:
+    """Redirect, with a body without end."""
+    h.head(302, Location="/there")
+    while True:
+        h.wfile.write(b"\0" * 65536)
 
 
 def redirect(target: str, code: int = 302) -> Behaviour:

@@ -17,10 +17,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faults import random_case
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from faults import random_case
 from kills import kill_downloads
+from photolabel import download, network
+from photolabel.errors import (
+    CacheUnwritableError,
+    DiskFullError,
+    DownloadError,
+    HashMismatchError,
+    OfflineError,
+    StoreError,
+    UsageError,
+)
+from photolabel.store import Asset, Store, cache_folder, digest_of, offline
 from servers import (
     Deaf,
     Server,
@@ -29,6 +41,7 @@ from servers import (
     cut,
     encoded,
     endless,
+    endless_redirect,
     header_drip,
     honest,
     ignores_range,
@@ -43,18 +56,6 @@ from servers import (
     wrong_range,
     wrong_total,
 )
-
-from photolabel import download, network
-from photolabel.errors import (
-    CacheUnwritableError,
-    DiskFullError,
-    DownloadError,
-    HashMismatchError,
-    OfflineError,
-    StoreError,
-    UsageError,
-)
-from photolabel.store import Asset, Store, cache_folder, digest_of, offline
 
 BODY = random.Random(7).randbytes(200_000)
 HALF = len(BODY) // 2
@@ -293,8 +294,13 @@ def test_a_redirect_loop_ends(store: Store) -> None:
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://x/y", "//[", "http://"])
 def test_a_redirect_elsewhere_is_refused(store: Store, target: str) -> None:
-    with Server(BODY, redirect(target)) as server, pytest.raises(DownloadError, match="URL"):
+    with Server(BODY, redirect(target)) as server, pytest.raises(DownloadError, match=r"URL|redirects"):
         store.fetch(asset(server.url, body=BODY))
+
+
+def test_the_body_of_a_redirect_is_not_read(store: Store) -> None:
+    with Server(BODY, endless_redirect, honest) as server:
+        assert store.fetch(asset(server.url, body=BODY)).read_bytes() == BODY
 
 
 def test_a_redirect_to_nowhere(store: Store) -> None:
@@ -358,7 +364,9 @@ def test_requests_ca_bundle_comes_first(
         assert store.fetch(asset(server.url, body=BODY)).read_bytes() == BODY
 
 
-def test_a_ca_bundle_that_is_missing(store: Store, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ca_bundle_that_is_missing(
+    store: Store, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/ca.pem")
     with Server(BODY, certificate=certificate) as server, pytest.raises(DownloadError):
         store.fetch(asset(server.url, body=BODY))
@@ -403,7 +411,9 @@ def test_a_proxy_is_used_and_no_proxy_honoured(store: Store, monkeypatch: pytest
         assert (len(proxy.requests), len(server.requests)) == (1, 1)
 
 
-def test_a_mirror_replaces_every_url_and_is_not_trusted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_replaces_every_url_and_is_not_trusted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     want = asset("http://nowhere.invalid/deep/x.h5", "http://nowhere.invalid/y", body=BODY)
     with Server(BODY, wrong_bytes, honest) as server:
         monkeypatch.setenv("PHOTOLABEL_MIRROR", f"http://127.0.0.1:{server.server_address[1]}/some/mirror/")
@@ -431,9 +441,8 @@ def test_wrong_bytes_of_the_right_size_lead_to_the_next_url(store: Store) -> Non
 
 
 def test_wrong_bytes_everywhere(store: Store) -> None:
-    with Server(BODY, wrong_bytes) as one, Server(BODY, wrong_bytes) as two:
-        with pytest.raises(HashMismatchError) as caught:
-            store.fetch(asset(one.url, two.url, body=BODY))
+    with Server(BODY, wrong_bytes) as one, Server(BODY, wrong_bytes) as two, pytest.raises(HashMismatchError) as caught:  # fmt: skip  # noqa: E501
+        store.fetch(asset(one.url, two.url, body=BODY))
     for part in (one.url, two.url, "weights.h5", hashlib.sha256(BODY).hexdigest(), str(store.folder)):
         assert part in str(caught.value)
     assert not names(store)
@@ -568,7 +577,9 @@ def test_a_refused_connection_is_quick_and_leads_on(store: Store) -> None:
         assert time.monotonic() - began < 1
 
 
-def test_a_name_that_does_not_resolve_is_asked_for_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_does_not_resolve_is_asked_for_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[str] = []
 
     def unknown(host: str, *_: object, **__: object) -> None:
@@ -594,7 +605,9 @@ def test_a_silent_first_url_leaves_time_for_the_second(store: Store) -> None:
         assert store.fetch(asset(dead.url, server.url, body=BODY)).read_bytes() == BODY
 
 
-def test_every_black_hole_is_reported_within_ten_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_black_hole_is_reported_within_ten_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The real timeouts. The holes are tried side by side, to spare time."""
     for module, constant in ((download, "SILENCE"), (network, "CONNECT"), (network, "READ")):
         monkeypatch.setattr(module, constant, REAL[constant])
@@ -695,7 +708,12 @@ def record_of(path: Path) -> Path:
 def rewrite_record(store: Store, path: Path, **changes: object) -> None:
     now = path.stat()
     record = json.loads(record_of(path).read_bytes())
-    record |= {"size": now.st_size, "mtime_ns": now.st_mtime_ns, "ctime_ns": now.st_ctime_ns, "inode": now.st_ino}
+    record |= {
+        "size": now.st_size,
+        "mtime_ns": now.st_mtime_ns,
+        "ctime_ns": now.st_ctime_ns,
+        "inode": now.st_ino,
+    }
     record_of(path).write_text(json.dumps(record | changes))
 
 
@@ -730,8 +748,9 @@ def test_each_field_of_the_record_counts(store: Store, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     "content",
-    [None, b"", b"{", b"[" * 4000, b"[" * 200_000, b"null", b"[]", b"{}", b'{"digest": 1}', b"\xff\xfe", b" " * 5000 + b"{}",
-     b'{"digest":"x","size":"1","mtime_ns":1,"ctime_ns":1,"inode":1}', b'{"digest":"x","size":NaN}', b"1" * 5000],
+    [None, b"", b"{", b"[" * 4000, b"[" * 200_000, b"null", b"[]", b"{}", b'{"digest": 1}', b"\xff\xfe",
+     b" " * 5000 + b"{}", b"1" * 5000, b'{"digest":"x","size":NaN}',
+     b'{"digest":"x","size":"1","mtime_ns":1,"ctime_ns":1,"inode":1}'],
 )  # fmt: skip
 def test_a_bad_record_costs_one_hash_and_nothing_else(
     store: Store, monkeypatch: pytest.MonkeyPatch, content: bytes | None
@@ -833,7 +852,9 @@ def test_something_else_under_the_name(store: Store) -> None:
         store.fetch(asset(server.url, body=BODY))
 
 
-def test_a_copy_of_the_cache_is_rehashed_once(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_copy_of_the_cache_is_rehashed_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     want, _ = fetched(store)
     shutil.copytree(store.folder, tmp_path / "copy")
     calls = count_hashing(monkeypatch)
@@ -854,7 +875,9 @@ def test_create_then_check(store: Store) -> None:
         file.flush()
         assert not store.path("x.onnx").exists()
     assert store.path("x.onnx").read_bytes() == b"one two"
-    assert json.loads(record_of(store.path("x.onnx")).read_bytes())["digest"] == digest_of(store.path("x.onnx"))
+    assert json.loads(record_of(store.path("x.onnx")).read_bytes())["digest"] == digest_of(
+        store.path("x.onnx")
+    )
     assert store.check("x.onnx")
     assert store.check("x.onnx", deep=True)
     flip_at = store.path("x.onnx")
@@ -866,7 +889,9 @@ def test_create_then_check(store: Store) -> None:
     assert names(store) == {"x.onnx", "x.onnx.record.json"}
 
 
-@pytest.mark.parametrize("error", [RuntimeError("mine"), KeyboardInterrupt(), OSError(errno.EIO, "not the cache's")])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("mine"), KeyboardInterrupt(), OSError(errno.EIO, "not the cache's")]
+)
 def test_a_failed_create_leaves_the_old_file(store: Store, error: BaseException) -> None:
     with store.create("x.onnx") as file:
         file.write(b"old")
@@ -924,8 +949,8 @@ def test_known_digest_of_what_cannot_be_read(store: Store, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "a/b", "a\\b", "/etc/passwd", "a\0b", "a\nb", "C:x", ".hidden", "a.", "a b", "x.tmp", "x.lock",
-     "x.partial", "x.record.json", "con", "NUL.h5", "é", "a" * 151, "\x1b[31m"],
+    ["", ".", "..", "a/b", "a\\b", "/etc/passwd", "a\0b", "a\nb", "C:x", ".hidden", "a.", "a b", "x.tmp",
+     "x.lock", "x.partial", "x.record.json", "con", "NUL.h5", "é", "a" * 151, "\x1b[31m"],
 )  # fmt: skip
 def test_names_that_are_refused(store: Store, name: str) -> None:
     with pytest.raises(UsageError, match="file name"):
@@ -935,7 +960,9 @@ def test_names_that_are_refused(store: Store, name: str) -> None:
             use(name)
 
 
-@pytest.mark.parametrize("digest", ["", "md5:", "md5:" + "0" * 64, "sha256:" + "G" * 64, "sha1:" + "0" * 40, "0" * 32])
+@pytest.mark.parametrize(
+    "digest", ["", "md5:", "md5:" + "0" * 64, "sha256:" + "G" * 64, "sha1:" + "0" * 40, "0" * 32]
+)
 def test_digests_that_are_refused(digest: str) -> None:
     with pytest.raises(UsageError, match="digest"):
         Asset(name="x", urls=(), digest=digest, size=1)
@@ -975,7 +1002,9 @@ def test_a_full_disk_keeps_the_partial(store: Store, monkeypatch: pytest.MonkeyP
         assert server.ranges[-1] == (f"bytes={kept}-" if kept else None)
 
 
-def test_too_little_room_is_said_before_anything_is_asked(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_room_is_said_before_anything_is_asked(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
     usage = shutil.disk_usage(store.folder.parent)._replace(free=len(BODY) - HALF - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     plant_partial(store, BODY[:HALF])
@@ -1023,7 +1052,9 @@ def test_a_really_full_disk(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("call", ["fsync", "replace"])
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
-def test_a_failing_disk_at_the_end(store: Store, monkeypatch: pytest.MonkeyPatch, call: str, number: int) -> None:
+def test_a_failing_disk_at_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -1065,7 +1096,7 @@ def test_it_is_synced_before_it_gets_its_name(store: Store, monkeypatch: pytest.
 
 @pytest.fixture
 def freeze(tmp_path: Path) -> Iterator[Callable[[Path], Path]]:
-    """Make a read-only copy of a cache: by a mount where we may, so that it binds even root, else by modes."""
+    """Make a read-only copy of a cache: by a mount where we may, which binds even root, else by modes."""
     folder = tmp_path / "frozen"
     folder.mkdir()
     mounted = False
@@ -1184,14 +1215,18 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
         store.fetch(asset("http://nowhere.invalid/x", body=BODY))
 
 
-@pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("YES", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("1", True), ("true", True), ("YES", True), ("0", False), ("", False)]
+)
 def test_offline(store: Store, monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
     monkeypatch.setenv("PHOTOLABEL_OFFLINE", value)
     assert offline() is expected
     with Server(BODY) as server:
         want = asset(server.url, body=BODY)
         if expected:
-            with pytest.raises(OfflineError, match=r"PHOTOLABEL_OFFLINE.*weights\.h5 \(200,000 bytes, sha256:"):
+            with pytest.raises(
+                OfflineError, match=r"PHOTOLABEL_OFFLINE.*weights\.h5 \(200,000 bytes, sha256:"
+            ):
                 store.fetch(want)
             assert not server.requests
             assert not store.folder.exists()

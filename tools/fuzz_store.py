@@ -1,6 +1,7 @@
-"""Downloads from a network that answers at random: `python tools/fuzz_store.py --cases 50000 [--seed 1]`.
+"""Download from a network that answers at random: `python tools/fuzz_store.py --cases 50000 --seed 1`.
 
-Each must end with the right file or a StoreError. A failing case prints its seed; `--cases 1 --seed N` repeats it.
+Each must end with the right file or a StoreError. A failing case prints its seed: `--cases 1 --seed N`
+repeats it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from faults import random_case
-
 import photolabel.download
+from faults import random_case
 
 
 def main() -> int:

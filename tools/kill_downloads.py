@@ -1,4 +1,4 @@
-"""Kill -9 downloads at random moments: `python tools/kill_downloads.py --kills 100 [--megabytes 8] [--seed 1]`.
+"""Kill -9 downloads at random moments: `python tools/kill_downloads.py --kills 100 --megabytes 8`.
 
 After each kill the cache must hold no bad file and at most one partial, which the next download continues.
 """

@@ -57,8 +57,8 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
     try:
         with opened(path.resolve()) as descriptor:
             return hash_of(descriptor, algorithm)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise StoreError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 @contextmanager

@@ -86,10 +86,14 @@ def cache_folder() -> Path:
         return Path(os.path.abspath(os.path.expanduser(chosen)))  # noqa: PTH100, PTH111  # pathlib raises without a home
     import platformdirs
 
-    folder = platformdirs.user_cache_path("photolabel")
-    # Without any home the result is "~/.cache/...", taken literally: a folder named ~ wherever we
-    # are. A place that cannot exist instead: nothing is found there, and writing says CacheUnwritableError.
-    return folder if folder.is_absolute() else Path(os.devnull) / "no-home-folder"
+    # Without any home platformdirs raises or, in older versions, takes "~/.cache/..." literally: a folder
+    # named ~ wherever we are. A place that cannot exist instead: nothing is found there, and writing is a
+    # CacheUnwritableError that names the remedy.
+    with suppress(RuntimeError):
+        folder = platformdirs.user_cache_path("photolabel")
+        if folder.is_absolute():
+            return folder
+    return Path(os.devnull) / "no-home-folder"
 
 
 def offline() -> bool:
