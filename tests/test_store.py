@@ -35,6 +35,7 @@ from photolabel.errors import (
 from photolabel.store import Asset, Store, cache_folder, digest_of, offline
 from servers import (
     Deaf,
+    Handler,
     Server,
     asset,
     chunked,
@@ -600,8 +601,14 @@ def test_no_url_at_all(store: Store) -> None:
         store.fetch(asset(body=BODY))
 
 
-def test_a_silent_first_url_leaves_time_for_the_second(store: Store) -> None:
-    with Server(BODY, silent) as dead, Server(BODY) as server:
+def test_a_silent_first_url_leaves_time_for_the_second(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(network, "READ", REAL["READ"])
+
+    def slow(h: Handler, body: bytes) -> None:
+        time.sleep(0.25)
+        honest(h, body)
+
+    with Server(BODY, silent) as dead, Server(BODY, slow) as server:
         assert store.fetch(asset(dead.url, server.url, body=BODY)).read_bytes() == BODY
 
 
@@ -776,11 +783,18 @@ def test_a_huge_record_is_not_read_to_its_end(store: Store, monkeypatch: pytest.
     assert store.find(want) == path
 
 
-def test_a_record_with_an_unknown_algorithm(store: Store) -> None:
+@pytest.mark.parametrize("digest", ["rot13:00", "", 5, ["sha256:"], None])
+def test_a_record_with_an_absurd_digest(store: Store, tmp_path: Path, digest: object) -> None:
     with store.create("x.onnx") as file:
         file.write(b"derived")
-    rewrite_record(store, store.path("x.onnx"), digest="rot13:00", inode=1)
+    rewrite_record(store, store.path("x.onnx"), digest=digest, inode=1)
     assert store.check("x.onnx") is False
+    outside = tmp_path / "outside"
+    outside.write_bytes(BODY)
+    expected = store.known_digest(outside)
+    (memory,) = (store.folder / "digests").iterdir()
+    memory.write_text(json.dumps(json.loads(memory.read_bytes()) | {"digest": digest}))
+    assert store.known_digest(outside) == expected
 
 
 def test_a_link_in_place_of_a_file_is_not_trusted(store: Store, tmp_path: Path) -> None:
@@ -1284,7 +1298,7 @@ def test_threads_fetch_once(store: Store) -> None:
 
 
 def test_a_lock_may_be_taken_again_by_its_holder(store: Store) -> None:
-    with store.lock("x"), store.lock("x"), store.create("x") as file:
+    with store.lock("x"), store.lock("x"), store.create("x") as file, store.lock("x"):
         file.write(b"x")
     assert store.check("x")
 

@@ -240,7 +240,7 @@ class Store:
                     raise
                 private = f".{secrets.token_hex(4)}"
         try:
-            if not private:
+            if not private and held.lock_counter == 1:  # not inside our own `create`
                 _sweep(path)
             yield private
         finally:
