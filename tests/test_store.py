@@ -13,14 +13,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from faults import random_case
+from faults import Scripted, random_case
 from kills import kill_downloads
 from photolabel import download, network
 from photolabel.errors import (
@@ -291,6 +291,17 @@ def test_a_redirect_loop_ends(store: Store) -> None:
         with pytest.raises(DownloadError, match="redirects"):
             store.fetch(asset(server.url, body=BODY))
         assert len(server.requests) == download.REDIRECTS + 1
+
+
+def test_slow_redirects_end(store: Store) -> None:
+    class Slow:
+        def get(self, url: str, headers: Mapping[str, str], *, seconds: float) -> Scripted:
+            assert seconds > 0
+            time.sleep(0.3)
+            return Scripted(302, {"location": "/on"}, [])
+
+    with pytest.raises(DownloadError, match="in time"):
+        store.fetch(asset("http://weights.test/x", body=BODY), transport=Slow())
 
 
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://x/y", "//[", "http://"])
@@ -1220,6 +1231,16 @@ def test_no_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert store.known_digest(outside) == digest_of(outside)
     monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / "cache"))
     assert fetched(Store())
+
+
+def test_no_home_as_older_platformdirs_say_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: Path("~/.cache") / name)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CacheUnwritableError), Store().create("x"):
+        pass
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
