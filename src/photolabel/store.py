@@ -279,6 +279,13 @@ class Store:
         algorithm = asset.digest.partition(":")[0]
         with _explained(self.folder, size=asset.size, partial=partial):
             descriptor = _open_partial(partial, asset.size)
+            hashed = os.fstat(descriptor)
+
+            def right() -> bool:
+                nonlocal hashed
+                hashed = os.fstat(descriptor)
+                return hash_of(descriptor, algorithm) == asset.digest
+
             try:
                 missing = asset.size - os.fstat(descriptor).st_size
                 free = shutil.disk_usage(self.folder).free
@@ -288,19 +295,18 @@ class Store:
                     descriptor,
                     urls,
                     size=asset.size,
-                    right=lambda: hash_of(descriptor, algorithm) == asset.digest,
+                    right=right,
                     progress=progress,
                     transport=transport,
                 )
                 os.fsync(descriptor)
-                status = os.fstat(descriptor)
             except HashMismatchError:
                 with suppress(OSError):
                     partial.unlink()
                 raise
             finally:
                 os.close(descriptor)
-            _publish(partial, self.path(asset.name), asset.digest, status)
+            _publish(partial, self.path(asset.name), asset.digest, hashed)
 
 
 class Writer:
@@ -376,8 +382,9 @@ def _publish(temporary: Path, path: Path, digest: str, hashed: os.stat_result) -
     _sync_folder(path.parent)
     status = os.lstat(path)  # renaming changes the ctime
     same = ("st_ino", "st_size", "st_mtime_ns")
-    if all(getattr(status, each) == getattr(hashed, each) for each in same):
-        write_record(_record_path(path), Record.of(digest, status))
+    if any(getattr(status, each) != getattr(hashed, each) for each in same):
+        raise HashMismatchError(f"{path} was changed by someone else while it was being stored. Try again")
+    write_record(_record_path(path), Record.of(digest, status))
 
 
 def _sync_folder(folder: Path) -> None:
