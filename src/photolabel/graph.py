@@ -7,7 +7,7 @@ what enters the softmax. Weights are stored as Keras has them but for convolutio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidModelError
 
@@ -93,7 +93,7 @@ def _little_endian(array: Any) -> memoryview:
     import numpy as np
 
     ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return cast("memoryview", ordered.data).cast("B")
+    return ordered.data.cast("B")
 
 
 class _Drawing:
