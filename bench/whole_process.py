@@ -151,25 +151,27 @@ def main() -> None:
         ),
         ("installed, MB", f"{size:.0f} (the script's packages: {theirs:.0f})", "400", size <= 400),
     ]
-    page = "\n".join(
-        [
-            "# Benchmarks",
-            "",
-            "Written by `make bench`: whole processes, one photo each, caches warm, interleaved in one run.",
-            f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, "
-            f"TensorFlow {version(keras, 'tensorflow-cpu')}, Keras {version(keras, 'keras')}, "
-            f"OpenVINO {version(ours, 'openvino')}; medians of {runs} runs.",
-            "",
-            "| | seconds | MB at the peak |",
-            "|---|---|---|",
-            *(f"| {x.name} | {x.time:.3f} | {x.memory:.0f} |" for x in everyone),
-            "",
-            "| of the Keras script's | is | at most | |",
-            "|---|---|---|---|",
-            *(f"| {what} | {found} | {most} | {'reached' if ok else '**missed**'} |" for what, found, most, ok in bars),
-            "",
-        ]
+    machine = (
+        f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, "
+        f"TensorFlow {version(keras, 'tensorflow-cpu')}, Keras {version(keras, 'keras')}, "
+        f"OpenVINO {version(ours, 'openvino')}; medians of {runs} runs."
     )
+    lines = [
+        "# Benchmarks",
+        "",
+        "Written by `make bench`: whole processes, one photo each, caches warm, interleaved in one run.",
+        machine,
+        "",
+        "| | seconds | MB at the peak |",
+        "|---|---|---|",
+        *(f"| {x.name} | {x.time:.3f} | {x.memory:.0f} |" for x in everyone),
+        "",
+        "| of the Keras script's | is | at most | |",
+        "|---|---|---|---|",
+        *(f"| {what} | {found} | {most} | {'reached' if ok else '**missed**'} |" for what, found, most, ok in bars),
+        "",
+    ]
+    page = "\n".join(lines)
     print(page)
     PAGE.write_text(page, "utf-8")
     sys.exit(0 if all(ok for *_, ok in bars) else 1)
