@@ -62,15 +62,30 @@ def seed(model: keras.Model, base: str) -> None:
             layer.set_weights([group[name][()] for name in group.attrs["weight_names"]])
             continue
         deviation = np.sqrt(2 / np.prod(kernel[:-1]))
-        if layer.name == "predictions":
-            deviation *= HEAD_ON_REAL_BASE if real is not None else HEAD
         drawn = rng.standard_normal(kernel, dtype=np.float32) * np.float32(deviation)
         layer.set_weights([drawn, rng.normal(0, 0.1, bias).astype(np.float32)])
 
 
-# Scales of the last kernel, over the real base and over a He-normal one. With 1, nearly every winner would have
-# probability 1, and agreement would prove little.
-HEAD_ON_REAL_BASE, HEAD = 0.6, 0.25
+def temper(model: keras.Model, inputs: np.ndarray) -> None:
+    """Scale the last kernel until the winners' mean probability is 0.7.
+
+    As drawn, nearly every winner has probability 1, and agreement would prove little.
+    """
+    last = model.get_layer("predictions")
+    kernel, bias = last.get_weights()
+    before = keras.Model(model.inputs, last.input).predict(inputs, batch_size=4, verbose=0)
+    logits = before @ kernel
+
+    def mean_winner(scale: float) -> float:
+        x = logits * scale + bias
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        return float((e.max(axis=1) / e.sum(axis=1)).mean())
+
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (middle, high) if mean_winner(middle) < 0.7 else (low, middle)
+    last.set_weights([(kernel * high).astype(np.float32), bias])
 
 
 def save(model: keras.Model, dialect: str, path: Path) -> None:
@@ -94,11 +109,13 @@ def save(model: keras.Model, dialect: str, path: Path) -> None:
 def main(name: str, dialect: str, folder: str, base: str, *photos: str) -> None:
     model = build(name)
     seed(model, base)
-    save(model, dialect, Path(folder) / "weights.h5")
     side = model.input_shape[1]
     images = [keras.utils.img_to_array(keras.utils.load_img(p, target_size=(side, side))) for p in photos]
     inputs = np.stack(images)
-    answers = model.predict(preprocess_input(inputs.copy(), mode="caffe"), batch_size=4, verbose=0)
+    prepared = preprocess_input(inputs.copy(), mode="caffe")
+    temper(model, prepared)
+    save(model, dialect, Path(folder) / "weights.h5")
+    answers = model.predict(prepared, batch_size=4, verbose=0)
     np.savez(Path(folder) / "answers.npz", inputs=inputs, probabilities=answers)
 
 
