@@ -135,9 +135,8 @@ def main() -> None:
                 contestant.seconds.clear()
                 contestant.megabytes.clear()
 
-    print(
-        f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}, medians of {runs} runs\n"
-    )
+    machine = f"{platform.machine()}, {os.cpu_count()} processors, Python {platform.python_version()}"
+    print(f"{machine}, medians of {runs} runs\n")
     print(f"{'':28} {'seconds':>8} {'MB':>6}")
     for contestant in everyone:
         print(f"{contestant.name:28} {contestant.time:8.3f} {contestant.memory:6.0f}")
@@ -146,10 +145,9 @@ def main() -> None:
     ok &= report("VGG16 fp32, time", vgg16.time / script.time, 1 / 7)
     ok &= report("VGG16 fp32, memory", vgg16.memory / script.memory, 1 / 2)
     allowed = 2 * empty.time + 0.1
-    print(
-        f"--help {helping.time:.3f} s, at most 2 x {empty.time:.3f} + 0.1 = {allowed:.3f} s: {verdict(helping.time <= allowed)}"
-    )
-    ok &= helping.time <= allowed
+    in_time = helping.time <= allowed
+    print(f"--help {helping.time:.3f} s, at most 2 x {empty.time:.3f} + 0.1 = {allowed:.3f} s: {verdict(in_time)}")
+    ok &= in_time
     size, theirs = installed_megabytes(ours), installed_megabytes(keras)
     print(f"installed {size:.0f} MB, at most 400 MB: {verdict(size <= 400)} (the script's packages: {theirs:.0f} MB)")
     sys.exit(0 if ok and size <= 400 else 1)

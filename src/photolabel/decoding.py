@@ -32,6 +32,7 @@ from PIL import (
 from .containers import exif_orientation, gif_canvas, png_is_short, webp_canvas, whole_png
 from .errors import CorruptPhotoError, PhotoError, PhotoTooLargeError, UnsupportedFormatError, UsageError
 from .silence import quiet, silenced_libtiff
+from .webp import decode as decode_webp
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC")
 
@@ -114,6 +115,8 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
             data = whole_png(data)
         elif name == "WebP":
             check_pixels(webp_canvas(data), limits)
+            if (webp := decode_webp(data)) is not None:
+                return bare(webp)
         elif name == "GIF":
             check_pixels(gif_canvas(data), limits)
         file = _Source(data)
@@ -121,6 +124,8 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         # own pixel limit, which belongs to the caller, has no say.
         image = _OPENERS[name](file)
         check_pixels(image.size, limits)
+        if name == "TIFF":
+            _check_last_strip(image)
         image.tile = [
             tile
             if tile.codec_name == "libtiff"  # called by its name, and heard
@@ -231,6 +236,13 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
 
 
 # --- Whole or refused -----------------------------------------------------------------------------
+
+
+def _check_last_strip(image: ImageFile.ImageFile) -> None:
+    """Raise where a TIFF has fewer strips or tiles than its size asks for: Pillow leaves the rest black."""
+    end = (image.tile[-1].extents or ())[2:]
+    if end not in (image.size, image.size[::-1]):  # Pillow exchanges the sides where the orientation will
+        raise EOFError("the TIFF's strips end before its last row")
 
 
 class _Source(io.BytesIO):
