@@ -206,11 +206,11 @@ _lzw[len(_lzw) // 2 : len(_lzw) // 2 + 90] = b"\xfe" * 90
 LZW = bytes(_lzw)
 
 
-def rle_bmp(*, end: bytes = b"\0\1") -> bytes:
+def rle_bmp(*, width: int = 8, height: int = 8) -> bytes:
     palette = bytes(range(256)) * 4
     rows = (b"\x08\x21" + b"\0\0") * 8
-    head = struct.pack("<IiiHHIIiiII", 40, 8, 8, 1, 8, 1, len(rows) + 2, 0, 0, 256, 256)
-    return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(rows) + 2, 0, 0, 54 + 1024) + head + palette + rows + end
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows) + 2, 0, 0, 256, 256)
+    return b"BM" + struct.pack("<IHHI", 54 + 1024 + len(rows) + 2, 0, 0, 54 + 1024) + head + palette + rows + b"\0\1"
 
 
 @pytest.mark.parametrize("lenient", [False, True])
@@ -240,6 +240,31 @@ def test_damage_inside_is_refused_at_every_try(monkeypatch: pytest.MonkeyPatch, 
             with pytest.raises(errors.CorruptPhotoError):
                 read(data)
                 pytest.fail(name)
+
+
+def test_a_small_run_length_bmp_cannot_ask_for_much_work() -> None:
+    """Pillow's decoder is Python, and fills what is skipped byte by byte: 95 Mpx of it took 17 s."""
+    start = time.perf_counter()
+    with pytest.raises(errors.PhotoTooLargeError, match="run-length BMP"):
+        read(rle_bmp(width=8, height=11_927_560))
+    assert time.perf_counter() - start < 1
+    with pytest.raises(errors.PhotoTooLargeError, match="4,000,000"):
+        read(rle_bmp(width=8, height=500_001))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_tiff_with_too_few_strips_is_refused(turned: bool) -> None:
+    """Pillow makes the strips that are named and leaves the rest black."""
+    exif = Image.Exif()
+    exif[274] = 6 if turned else 1
+    data = bytearray(encoded(picture(), "TIFF", exif=exif))
+    assert read(bytes(data)).size == ((120, 160) if turned else (160, 120))
+    where = struct.unpack_from("<I", data, 4)[0]
+    for entry in range(where + 2, where + 2 + 12 * struct.unpack_from("<H", data, where)[0], 12):
+        if struct.unpack_from("<H", data, entry)[0] == 257:  # height; the one strip still has 120 rows
+            struct.pack_into("<HHII", data, entry, 257, 4, 1, 1_000)
+    with pytest.raises(errors.CorruptPhotoError):
+        read(bytes(data))
 
 
 def test_an_error_in_an_early_tile_is_not_forgotten() -> None:

@@ -67,6 +67,9 @@ class Limits:
 
 DEFAULT_LIMITS = Limits()
 
+# Pillow decodes run-length BMP in Python and fills what a file skips byte by byte: 1 kB can ask for 17 s.
+_RUN_LENGTH_PIXELS = 4_000_000
+
 
 def check_pixels(size: tuple[int, int], limits: Limits) -> None:
     """Raise PhotoTooLargeError if width x height is above the limit."""
@@ -126,6 +129,11 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         check_pixels(image.size, limits)
         if name == "TIFF":
             _check_last_strip(image)
+        if name == "BMP" and image.tile[0].codec_name == "bmp_rle" and image.width * image.height > _RUN_LENGTH_PIXELS:
+            raise PhotoTooLargeError(
+                f"The photo is a run-length BMP of {image.width} x {image.height} pixels; the limit for these is "
+                f"{_RUN_LENGTH_PIXELS:,} in all. Convert it to PNG."
+            )
         image.tile = [
             tile
             if tile.codec_name == "libtiff"  # called by its name, and heard
