@@ -35,6 +35,17 @@ def far(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(a.astype(float) - b).mean())
 
 
+# Source of peak() for a program: kilobytes. Not ru_maxrss where it can be helped, for that one starts at what the
+# parent process held when it forked: beside a large pytest nothing would show.
+PEAK = """
+def peak():
+    import pathlib, re, resource, sys
+    try:
+        return int(re.search("VmHWM:[^0-9]*([0-9]+)", pathlib.Path("/proc/self/status").read_text())[1])
+    except FileNotFoundError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+"""
+
 PNG = encoded(picture(), "PNG")
 JPEG = encoded(picture(), "JPEG")
 REFERENCE = np.asarray(picture()).astype(int)
