@@ -7,10 +7,13 @@ import re
 import struct
 import subprocess
 import sys
+import textwrap
+import threading
 import time
 import tracemalloc
 import warnings
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,6 +169,36 @@ def test_missing_heic_decoder_names_the_remedy(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(errors.PhotoError):
         monkeypatch.undo()
         read(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+
+
+def test_a_heic_decoder_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_HEIC_SECONDS", 0.1)
+    wait = threading.Event()
+    with pytest.raises(errors.CorruptPhotoError), decoding.reported():
+        decoding._in_time(lambda: wait.wait() and picture(), (1, 1))  # type: ignore[return-value, arg-type]
+    wait.set()
+    assert decoding._in_time(picture, (1, 1)).size == (160, 120)
+    with pytest.raises(RuntimeError, match="of its own"):
+        decoding._in_time(lambda: (_ for _ in ()).throw(RuntimeError("of its own")), (1, 1))
+
+
+def test_a_heic_on_which_libde265_waits_for_ever(shared: Path) -> None:
+    """In a process of its own, which must be able to end."""
+    data = bytearray((shared / "hard-images" / "heif" / "heif" / "RGBA_10__29x100.heif").read_bytes())
+    data[773] = 2  # 3 when whole
+    program = textwrap.dedent("""
+        import sys
+        from photolabel import decoding, errors, images
+        decoding._HEIC_SECONDS = 0.5
+        try:
+            images.read(sys.stdin.buffer.read())
+        except errors.CorruptPhotoError as error:
+            print(type(error.__cause__).__name__)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-c", program], input=bytes(data), capture_output=True, timeout=30, check=True
+    )
+    assert (done.stdout.strip(), done.stderr) == (b"TimeoutError", b"")
 
 
 def test_brands() -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ BROKEN: tuple[type[Exception], ...] = (
 
 # A header that claims more than the caller's limit; MemoryError where the system refuses first.
 TOO_LARGE = (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+_FAILED: tuple[type[Exception], ...] = (*BROKEN, *TOO_LARGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,13 +236,40 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
     found = [each for each in found if each is not None]
     source = next((each for each in found if each.primary), found[0])
     check_pixels(source.size_mode[0], limits)  # of the header; nothing is decoded yet
-    image = cast("Image.Image", heif.BaseImage(source).to_pillow())
+    image = _in_time(lambda: cast("Image.Image", heif.BaseImage(source).to_pillow()), source.size_mode[0])
     check_pixels(image.size, limits)
     profile = source.color_profile
     # Nothing is kept of EXIF and XMP: libheif has turned the pixels already.
     if profile and profile["type"] in {"rICC", "prof"}:
         image.info["icc_profile"] = profile["data"]
     return bare(image)
+
+
+def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Image:
+    """Decode in a thread that is given up (it cannot be ended) after many times what it should need.
+
+    For some broken files libde265 waits for itself for ever.
+    """
+    made: list[Image.Image | Exception] = []
+
+    def work() -> None:
+        try:
+            with quiet():
+                made.append(make())
+        except _FAILED as error:
+            made.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_HEIC_SECONDS + size[0] * size[1] / 2_000_000)  # 25 megapixels take 1 s
+    if not made:
+        raise TimeoutError("the HEIC decoder does not come back")
+    if isinstance(made[0], Exception):
+        raise made[0]
+    return made[0]
+
+
+_HEIC_SECONDS = 3.0
 
 
 # --- Whole or refused -----------------------------------------------------------------------------
