@@ -40,7 +40,8 @@ fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and server answers, 100 k
 	$(BIN)/python tools/fuzz_store.py --cases 50000
 	$(BIN)/python tools/kill_downloads.py --kills 100
 
-bench: | $(BIN)/python  ## start-up and memory beside the classic Keras script (installs TensorFlow for it)
+bench: $(VENV)/installed  ## reading photos; start-up and memory beside the classic Keras script (installs TensorFlow)
+	$(BIN)/python bench/decode_memory.py
 	$(BIN)/python bench/whole_process.py
 
 clean:

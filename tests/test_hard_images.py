@@ -16,21 +16,25 @@ from typing import Any
 
 import pytest
 
+from pictures import PEAK
+
 SHARED = Path(os.environ.get("PHOTOLABEL_SHARED") or Path(__file__).parents[2] / "shared")
 TABLE = SHARED / "data" / "hard-images.tsv"
 
 pytestmark = pytest.mark.skipif(not TABLE.is_file(), reason="the shared data beside the checkout are absent")
 
 # Reads names from stdin; answers in a file, because descriptors 1 and 2 must stay empty.
-PROGRAM = """
-import json, resource, sys, time
+PROGRAM = (
+    PEAK
+    + """
+import json, sys, time
 from pathlib import Path
 from photolabel import errors, images
 
 root, answers = Path(sys.argv[1]), {}
 for name in sys.stdin.read().splitlines():
     tries = []
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak()
     start = time.perf_counter()
     for _ in range(3):
         try:
@@ -42,10 +46,11 @@ for name in sys.stdin.read().splitlines():
             tries.append({"ok": True, "pixels": list(thumb.tobytes()), "mean": float(inputs[0].mean())})
         except errors.PhotoError as error:
             tries.append({"ok": False, "code": error.code, "message": str(error)})
-    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak
+    more = peak() - before
     answers[name] = {"tries": tries, "seconds": (time.perf_counter() - start) / 3, "kilobytes": more}
 Path(sys.argv[2]).write_text(json.dumps(answers))
 """
+)
 
 
 def rows() -> list[dict[str, str]]:

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 ROOMS = [
     "errors", "progress", "spec", "labels",
     "network", "download", "records", "store",
-    "silence", "containers", "decoding", "colour", "images",
+    "silence", "containers", "webp", "decoding", "colour", "images",
     "weights", "metadata", "models", "graph",
     "engine", "artefacts", "classifier",
     "output",

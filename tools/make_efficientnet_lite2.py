@@ -347,8 +347,8 @@ def prepared(path: Path) -> np.ndarray[Any, np.dtype[np.float32]]:
 
     with Image.open(path) as opened:
         photo = ImageOps.exif_transpose(opened).convert("RGB")
-    side = int(SIZE / (SIZE + 32) * min(photo.size))
-    left, top = ((edge - side + 1) // 2 for edge in photo.size)
+    side = round(SIZE / (SIZE + 32) * min(photo.size))
+    left, top = ((edge - side) // 2 for edge in photo.size)
     square = photo.crop((left, top, left + side, top + side))
     return np.asarray(square.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.float32)
 

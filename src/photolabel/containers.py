@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from dataclasses import dataclass
 
 MAX_ICC = 1 << 20  # bytes; for a larger profile Pillow refuses the whole PNG, we only ignore the profile
 
@@ -95,6 +96,57 @@ def webp_canvas(data: bytes) -> tuple[int, int]:
         bits = int.from_bytes(head[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     return int.from_bytes(head[6:8], "little") & 0x3FFF, int.from_bytes(head[8:10], "little") & 0x3FFF
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebPFrame:
+    """The first frame of a WebP: its chunks (ALPH and VP8, or VP8L), and where it lies on the canvas."""
+
+    data: bytes
+    box: tuple[int, int, int, int]
+    alpha: bool
+    info: dict[str, bytes]
+
+
+def webp_frame(data: bytes) -> WebPFrame:
+    """Find the first frame, and the metadata that the header announces, as libwebp's demuxer does."""
+    end = 8 + int.from_bytes(data[4:8], "little")
+    if end > len(data):
+        raise EOFError("the WebP is shorter than its header says")
+    chunks = _riff_chunks(data, 12, end)
+    width, height = webp_canvas(data)
+    box = (0, 0, width, height)
+    info: dict[str, bytes] = {}
+    if data[12:16] == b"VP8X":
+        flags = data[20]
+        alpha = bool(flags & 0x10)
+        for flag, kind, name in ((0x20, b"ICCP", "icc_profile"), (0x08, b"EXIF", "exif"), (0x04, b"XMP ", "xmp")):
+            if flags & flag and kind in chunks:
+                info[name] = data[slice(*chunks[kind])][8:]
+        if flags & 0x02:
+            start, stop = chunks[b"ANMF"]
+            left, top, right, bottom = (
+                int.from_bytes(data[at : at + 3], "little") for at in range(start + 8, start + 20, 3)
+            )
+            box = (2 * left, 2 * top, 2 * left + right + 1, 2 * top + bottom + 1)
+            chunks = _riff_chunks(data, start + 24, stop)
+    else:
+        alpha = data[12:16] == b"VP8L" and bool(data[24] & 0x10)
+    pixels = chunks.get(b"VP8 ") or chunks[b"VP8L"]
+    first = chunks.get(b"ALPH", pixels)[0] if alpha else pixels[0]
+    return WebPFrame(data=data[first : pixels[1]], box=box, alpha=alpha, info=info)
+
+
+def _riff_chunks(data: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+    """Return where the first chunk of each kind lies, its header included."""
+    found: dict[bytes, tuple[int, int]] = {}
+    while at + 8 <= end:
+        kind, length = struct.unpack_from("<4sI", data, at)
+        if at + 8 + length > end:
+            raise EOFError("the WebP ends inside a chunk")
+        found.setdefault(kind, (at, at + 8 + length))
+        at += 8 + length + length % 2
+    return found
 
 
 def gif_canvas(data: bytes) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ from PIL import (
 from .containers import exif_orientation, gif_canvas, png_is_short, webp_canvas, whole_png
 from .errors import CorruptPhotoError, PhotoError, PhotoTooLargeError, UnsupportedFormatError, UsageError
 from .silence import quiet, silenced_libtiff
+from .webp import decode as decode_webp
 
 FORMATS = ("JPEG", "PNG", "WebP", "GIF", "TIFF", "BMP", "AVIF", "HEIC")
 
@@ -48,6 +50,7 @@ BROKEN: tuple[type[Exception], ...] = (
 
 # A header that claims more than the caller's limit; MemoryError where the system refuses first.
 TOO_LARGE = (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+_FAILED: tuple[type[Exception], ...] = (*BROKEN, *TOO_LARGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +68,9 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+# Pillow decodes run-length BMP in Python and fills what a file skips byte by byte: 1 kB can ask for 17 s.
+_RUN_LENGTH_PIXELS = 4_000_000
 
 
 def check_pixels(size: tuple[int, int], limits: Limits) -> None:
@@ -114,6 +120,8 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
             data = whole_png(data)
         elif name == "WebP":
             check_pixels(webp_canvas(data), limits)
+            if (webp := decode_webp(data)) is not None:
+                return bare(webp)
         elif name == "GIF":
             check_pixels(gif_canvas(data), limits)
         file = _Source(data)
@@ -121,6 +129,13 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         # own pixel limit, which belongs to the caller, has no say.
         image = _OPENERS[name](file)
         check_pixels(image.size, limits)
+        if name == "TIFF":
+            _check_last_strip(image)
+        if name == "BMP" and image.tile[0].codec_name == "bmp_rle" and image.width * image.height > _RUN_LENGTH_PIXELS:
+            raise PhotoTooLargeError(
+                f"The photo is a run-length BMP of {image.width} x {image.height} pixels; the limit for these is "
+                f"{_RUN_LENGTH_PIXELS:,} in all. Convert it to PNG."
+            )
         image.tile = [
             tile
             if tile.codec_name == "libtiff"  # called by its name, and heard
@@ -221,7 +236,7 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
     found = [each for each in found if each is not None]
     source = next((each for each in found if each.primary), found[0])
     check_pixels(source.size_mode[0], limits)  # of the header; nothing is decoded yet
-    image = cast("Image.Image", heif.BaseImage(source).to_pillow())
+    image = _in_time(lambda: cast("Image.Image", heif.BaseImage(source).to_pillow()), source.size_mode[0])
     check_pixels(image.size, limits)
     profile = source.color_profile
     # Nothing is kept of EXIF and XMP: libheif has turned the pixels already.
@@ -230,7 +245,41 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
     return bare(image)
 
 
+def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Image:
+    """Decode in a thread that is given up (it cannot be ended) after many times what it should need.
+
+    For some broken files libde265 waits for itself for ever.
+    """
+    made: list[Image.Image | Exception] = []
+
+    def work() -> None:
+        try:
+            with quiet():
+                made.append(make())
+        except _FAILED as error:
+            made.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(_HEIC_SECONDS + size[0] * size[1] / 2_000_000)  # 25 megapixels take 1 s
+    if not made:
+        raise TimeoutError("the HEIC decoder does not come back")
+    if isinstance(made[0], Exception):
+        raise made[0]
+    return made[0]
+
+
+_HEIC_SECONDS = 3.0
+
+
 # --- Whole or refused -----------------------------------------------------------------------------
+
+
+def _check_last_strip(image: ImageFile.ImageFile) -> None:
+    """Raise where a TIFF has fewer strips or tiles than its size asks for: Pillow leaves the rest black."""
+    end = (image.tile[-1].extents or ())[2:]
+    if end not in (image.size, image.size[::-1]):  # Pillow exchanges the sides where the orientation will
+        raise EOFError("the TIFF's strips end before its last row")
 
 
 class _Source(io.BytesIO):

@@ -321,8 +321,12 @@ def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resamplin
 
 
 def _crop_resize(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
-    """Cut the middle square of size/side of the shorter side, then resize, as EfficientNet's original."""
-    square = max(1, int(size / side * min(image.size)))
-    left, top = (image.width - square + 1) // 2, (image.height - square + 1) // 2
+    """Cut the middle square of size/side of the shorter side, then resize.
+
+    EfficientNet's original rounds the square down and its corner up, which on small photos moves the picture by
+    up to two pixels of the input; rounding to the nearest keeps the middle in the middle.
+    """
+    square = max(1, round(size / side * min(image.size)))
+    left, top = (image.width - square) // 2, (image.height - square) // 2
     middle = image.crop((left, top, left + square, top + square))
     return middle if square == size else middle.resize((size, size), kind)
