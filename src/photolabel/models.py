@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -158,8 +159,9 @@ def resolve(name: str | Path) -> Model:
     if isinstance(name, str) and name in known():
         return known()[name]
     path = Path(name)
-    if path.is_file():
-        return read(path)
+    with suppress(OSError):  # a name too long for a path, a folder that may not be entered
+        if path.is_file():
+            return read(path)
     close = difflib.get_close_matches(str(name), known(), n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UnknownModelError(
@@ -213,7 +215,7 @@ def _accuracy(value: object) -> Accuracy:
             "top1": int() | float() as top1,
             "top5": int() | float() | None as top5,
             "source": str() as source,
-        }:
+        } if all(0 <= each <= 100 for each in (top1, top5 or 0)):  # NaN is refused too
             return Accuracy(top1=top1, top5=top5, source=source)
     raise ValueError("expected top1, top5 and source")
 
