@@ -84,4 +84,4 @@ def tiny_model() -> Model:
 
 def tiny_onnx(weights: Weights | None = None, model: Model | None = None) -> bytes:
     model = model or tiny_model()
-    return graph.build(TINY, weights or he_normal(TINY), CAFFE, describe=model.describe())
+    return b"".join(graph.build(TINY, weights or he_normal(TINY), CAFFE, describe=model.describe()))

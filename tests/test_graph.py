@@ -40,7 +40,7 @@ def run(path: Path, x: oracle.Array) -> oracle.Array:
 def test_the_network_is_the_oracle(tmp_path: Path, normalisation: Normalisation) -> None:
     weights = he_normal(TINY)
     path = tmp_path / "x.onnx"
-    path.write_bytes(graph.build(TINY, weights, normalisation, describe={}))
+    path.write_bytes(b"".join(graph.build(TINY, weights, normalisation, describe={})))
     x = pixels(4)
     expected = forward(TINY, weights, x, normalisation)["predictions"]
     assert expected.max() < 0.99, "a saturated softmax would prove little"

@@ -163,9 +163,12 @@ def test_odd_paths_end_at_once(
         listener.bind("socket")
         sparse.truncate(8 << 30)
         start = time.perf_counter()
+        tracemalloc.start()
         with pytest.raises(error) as caught:
             read(tmp_path / name)
-        assert time.perf_counter() - start < 1
+        took, (_, peak) = time.perf_counter() - start, tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert took < 1 and peak < 1 << 20
     assert str(tmp_path) not in str(caught.value)
 
 
@@ -301,6 +304,14 @@ def test_pixel_bombs_are_refused_from_the_header(kind: str) -> None:
     tracemalloc.stop()
     assert took < 0.1
     assert peak < 10 << 20
+
+
+@pytest.mark.parametrize(("kind", "opener"), [("gif", "GIF"), ("webp", "WebP"), ("webp-x", "WebP")])
+def test_a_canvas_is_checked_before_it_is_made(kind: str, opener: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening these makes the canvas, or may."""
+    monkeypatch.setitem(decoding._OPENERS, opener, lambda _: pytest.fail("opened"))
+    with pytest.raises(errors.PhotoTooLargeError):
+        read(bombs()[kind])
 
 
 def test_metadata_bombs_cost_nothing() -> None:
@@ -464,6 +475,12 @@ def test_no_prefix_gives_an_image_silently(monkeypatch: pytest.MonkeyPatch, name
 NOISE = zlib.compress(b"".join(b"\0" + bytes(i * j * 37 % 251 // 9 for j in range(30)) for i in range(10)))
 
 
+# A GIF some of whose codes point beyond its table.
+_lzw = bytearray(encoded(picture(), "GIF"))
+_lzw[len(_lzw) // 2 : len(_lzw) // 2 + 90] = b"\xfe" * 90
+LZW = bytes(_lzw)
+
+
 def rle_bmp(*, end: bytes = b"\0\1") -> bytes:
     palette = bytes(range(256)) * 4
     rows = (b"\x08\x21" + b"\0\0") * 8
@@ -489,6 +506,7 @@ def test_damage_inside_is_refused_at_every_try(monkeypatch: pytest.MonkeyPatch, 
         "apart": png(10, 10, chunk(b"IDAT", raw[:9]), chunk(b"gAMA", b"\0\0\xb1\x8f"), chunk(b"IDAT", raw[9:])),
         "method": png(10, 10, chunk(b"iCCP", b"a\0\1" + zlib.compress(b"x")), chunk(b"IDAT", raw)),
         "rle": rle_bmp()[:-20],
+        "lzw": LZW,
         "jpeg": JPEG[:-2],
         "webp": encoded(picture(), "WEBP")[:-1],
     }
@@ -898,7 +916,8 @@ def test_crop_recipe_is_torchvisions(width: int, height: int) -> None:
     if max(size) <= 16 * 256:
         assert (result == expected).all()
     else:
-        assert np.abs(result - expected).max() <= 1
+        difference = np.abs(result - expected)
+        assert difference.max() <= 2 and (difference > 0).mean() < 0.01  # fixed-point sums round otherwise
 
 
 @settings(max_examples=40, deadline=None)

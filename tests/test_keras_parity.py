@@ -124,7 +124,7 @@ def test_the_parity_test_bites(vgg16: Oracle, tmp_path: Path, fault: str) -> Non
     else:
         normalisation = Normalisation(order="RGB", mean=CAFFE.mean)
     path = tmp_path / "faulty.onnx"
-    path.write_bytes(graph.build(VGG16, arrays, normalisation, describe={}))
+    path.write_bytes(b"".join(graph.build(VGG16, arrays, normalisation, describe={})))
     network = engine.open_engine(path)
     found = np.concatenate([network(x[None]) for x in vgg16.inputs[:4]])
     network.close()
@@ -140,7 +140,7 @@ def test_all_three_dialects_of_h5_are_read(dialect: str, tmp_path: Path, photo: 
     arrays = keras_h5.read(keras.weights, numpy_oracle.TINY)
     path = tmp_path / "tiny.onnx"
     model = numpy_oracle.tiny_model()
-    path.write_bytes(graph.build(numpy_oracle.TINY, arrays, CAFFE, describe=model.describe()))
+    path.write_bytes(b"".join(graph.build(numpy_oracle.TINY, arrays, CAFFE, describe=model.describe())))
     with photolabel.load(path, recipe="keras") as classifier:
         agree([classifier.classify(photo)], keras)
 

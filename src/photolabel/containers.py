@@ -1,4 +1,4 @@
-"""What the bytes of PNG, JPEG, WebP, GIF and EXIF say before, and besides, Pillow's reading of them.
+"""What the bytes of PNG, WebP, GIF and EXIF say before, and besides, Pillow's reading of them.
 
 Functions of bytes alone. What is broken raises EOFError, ValueError or struct.error, as Pillow's parsers do.
 """
@@ -86,30 +86,8 @@ def png_is_short(data: bytes, last_row: bytes) -> bool:
     return wanted > 0
 
 
-def whole_jpeg(data: bytes) -> None:
-    """Refuse a JPEG that has no end of image after its first scan: libjpeg would invent one.
-
-    Inside a scan the pair cannot occur by chance (0xFF is followed by 0x00 there).
-    """
-    at = 2
-    while at + 4 <= len(data):
-        marker = data[at + 1]
-        if data[at] != 0xFF:
-            at += 1
-        elif marker == 0xDA:
-            if data.find(b"\xff\xd9", at) < 0:
-                raise EOFError("the JPEG has no end marker")
-            return
-        elif marker in (0x00, 0x01, 0xFF) or 0xD0 <= marker <= 0xD9:  # no length follows
-            at += 1 if marker == 0xFF else 2
-        else:
-            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-
-
-def whole_webp(data: bytes) -> tuple[int, int]:
-    """Refuse a WebP shorter than it says; return its canvas, which libwebp makes when the file is opened."""
-    if len(data) < int.from_bytes(data[4:8], "little") + 8:
-        raise EOFError("the WebP is shorter than its header says")
+def webp_canvas(data: bytes) -> tuple[int, int]:
+    """Return the canvas of a WebP, which libwebp makes when the file is opened."""
     kind, head = data[12:16], data[20:30]
     if kind == b"VP8X":
         return int.from_bytes(head[4:7], "little") + 1, int.from_bytes(head[7:10], "little") + 1

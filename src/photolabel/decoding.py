@@ -29,7 +29,7 @@ from PIL import (
     WebPImagePlugin,
 )
 
-from .containers import exif_orientation, gif_canvas, png_is_short, whole_jpeg, whole_png, whole_webp
+from .containers import exif_orientation, gif_canvas, png_is_short, webp_canvas, whole_png
 from .errors import CorruptPhotoError, PhotoError, PhotoTooLargeError, UnsupportedFormatError, UsageError
 from .silence import quiet, silenced_libtiff
 
@@ -112,10 +112,8 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
             return _heic(data, limits)
         if name == "PNG":
             data = whole_png(data)
-        elif name == "JPEG":
-            whole_jpeg(data)
         elif name == "WebP":
-            check_pixels(whole_webp(data), limits)
+            check_pixels(webp_canvas(data), limits)
         elif name == "GIF":
             check_pixels(gif_canvas(data), limits)
         file = _Source(data)
@@ -213,12 +211,22 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
             "This is a HEIC photo, and its decoder is not installed. "
             "`pip install pi-heif`, or convert the photo to JPEG."
         ) from error
-    file = pi_heif.open_heif(data, convert_hdr_to_8bit=True)
-    check_pixels(file.size, limits)  # of the header; nothing is decoded yet
-    image = cast("Image.Image", file.to_pillow())
+    # Not open_heif(), which reads the metadata too: there pi-heif 1.4 crashes the whole process for some
+    # broken files (a segmentation fault in the `metadata` attribute). Only what is needed is asked for.
+    heif = pi_heif.heif
+    try:
+        found = heif._pi_heif.load_file(data, 4, True, False, True, True, "", False)
+    except TypeError:  # another version, another signature
+        found = [image._c_image for image in pi_heif.open_heif(data, convert_hdr_to_8bit=True)]
+    found = [each for each in found if each is not None]
+    source = next((each for each in found if each.primary), found[0])
+    check_pixels(source.size_mode[0], limits)  # of the header; nothing is decoded yet
+    image = cast("Image.Image", heif.BaseImage(source).to_pillow())
     check_pixels(image.size, limits)
-    # libheif has turned the pixels already; what EXIF and XMP say about turning is history.
-    image.info = {key: image.info[key] for key in ("icc_profile",) if key in image.info}
+    profile = source.color_profile
+    # Nothing is kept of EXIF and XMP: libheif has turned the pixels already.
+    if profile and profile["type"] in {"rICC", "prof"}:
+        image.info["icc_profile"] = profile["data"]
     return bare(image)
 
 

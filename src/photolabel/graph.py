@@ -23,8 +23,10 @@ INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
 _OPSET, _IR_VERSION = 17, 8  # old enough for every runtime of the last years
 
 
-def build(spec: Spec, arrays: Arrays, normalisation: Normalisation, *, describe: Mapping[str, str]) -> bytes:
-    """Return the serialized ONNX model of `spec` with the weights `arrays`, which must have passed `weights.check`.
+def build(
+    spec: Spec, arrays: Arrays, normalisation: Normalisation, *, describe: Mapping[str, str]
+) -> Iterator[bytes | memoryview]:
+    """The ONNX model of `spec` with the weights `arrays`, which must have passed `weights.check`, as chunks of a file.
 
     `describe` becomes the file's metadata. The same arguments give the same bytes.
     """
@@ -38,16 +40,60 @@ def build(spec: Spec, arrays: Arrays, normalisation: Normalisation, *, describe:
 
     pixels = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", spec.size, spec.size, 3])
     answer = helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", spec.classes])
-    graph = helper.make_graph(drawing.nodes, spec.name, [pixels], [answer], drawing.constants)
+    graph = helper.make_graph(drawing.nodes, spec.name, [pixels], [answer])
     model = helper.make_model(
-        graph,
+        helper.make_graph([], "", [], []),
         opset_imports=[helper.make_opsetid("", _OPSET)],
         ir_version=_IR_VERSION,
         producer_name="photolabel",
     )
+    model.ClearField("graph")
     helper.set_model_props(model, dict(describe))
-    serialized: bytes = model.SerializeToString(deterministic=True)
-    return serialized
+    yield from _serialize(model, graph, drawing.constants)
+
+
+# Field numbers of onnx.proto.
+_MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
+
+
+def _serialize(model: Any, graph: Any, constants: dict[str, Any]) -> Iterator[bytes | memoryview]:
+    """The bytes of `model` holding `graph` holding `constants`, without ever holding them all.
+
+    protobuf would copy 553 MB of weights into messages and again into bytes, 3 GB at the peak. But a message is its
+    fields one after the other, so the weights are written as fields of the graph straight from their arrays.
+    """
+    from onnx import TensorProto, helper
+
+    outer = model.SerializeToString(deterministic=True)
+    inner = graph.SerializeToString(deterministic=True)
+    heads = {}
+    for name, array in constants.items():
+        tensor = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
+        head = tensor.SerializeToString(deterministic=True) + _field(_TENSOR_RAW_DATA, array.nbytes)
+        heads[name] = _field(_GRAPH_INITIALIZER, len(head) + array.nbytes) + head
+    size = len(inner) + sum(len(heads[name]) + array.nbytes for name, array in constants.items())
+    yield outer + _field(_MODEL_GRAPH, size) + inner
+    for name, array in constants.items():
+        yield heads[name]
+        yield _little_endian(array)
+
+
+def _field(number: int, size: int) -> bytes:
+    """The head of a protobuf field of `size` bytes."""
+    encoded = bytearray()
+    for value in (number << 3 | 2, size):
+        while value >= 0x80:
+            encoded.append(value & 0x7F | 0x80)
+            value >>= 7
+        encoded.append(value)
+    return bytes(encoded)
+
+
+def _little_endian(array: Any) -> memoryview:
+    import numpy as np
+
+    ordered = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
+    return ordered.data.cast("B")
 
 
 class _Drawing:
@@ -55,7 +101,7 @@ class _Drawing:
 
     def __init__(self) -> None:
         self.nodes: list[Any] = []
-        self.constants: list[Any] = []
+        self.constants: dict[str, Any] = {}
 
     def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import helper
@@ -64,9 +110,7 @@ class _Drawing:
         return output
 
     def constant(self, name: str, array: Any) -> str:
-        from onnx import numpy_helper
-
-        self.constants.append(numpy_helper.from_array(array, name))
+        self.constants[name] = array
         return name
 
 
@@ -89,13 +133,11 @@ def _input(_drawing: _Drawing, x: str, _layer: Layer, _arrays: Arrays) -> str:
 
 
 def _convolution(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
-    import numpy as np
-
     kernel, bias = arrays[layer.name]
     side = kernel.shape[0]
     inputs = [
         x,
-        drawing.constant(f"{layer.name}/kernel", np.ascontiguousarray(kernel.transpose(3, 2, 0, 1))),
+        drawing.constant(f"{layer.name}/kernel", kernel.transpose(3, 2, 0, 1)),
         drawing.constant(f"{layer.name}/bias", bias),
     ]
     x = drawing.add("Conv", inputs, f"{layer.name}/linear", kernel_shape=[side, side], pads=[side // 2] * 4)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from . import metadata
 from .errors import InvalidModelError, UnknownModelError, UsageError
-from .images import Recipe
+from .images import CROP, KERAS, Recipe
 from .labels import Label, imagenet
 from .spec import VGG16, VGG19, Spec
 from .store import Asset
@@ -37,11 +37,6 @@ class Normalisation:
 
 # Keras' mode 'caffe': ImageNet's mean colour, no scaling (keras/applications/imagenet_utils.py).
 CAFFE = Normalisation(order="BGR", mean=(103.939, 116.779, 123.68))
-
-# The protocol under which VGG's single-crop figures are published: short side 256, centre 224.
-CROP = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bicubic")
-# What Keras' load_img(target_size=(224, 224)) does: the whole photo squashed, nearest neighbour.
-KERAS = Recipe(name="keras", size=224, fit="squash", side=None, filter="nearest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,6 +173,8 @@ def read(path: Path) -> Model:
         found = metadata.read(path)
     except OSError as error:
         raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
+    except InvalidModelError as error:
+        raise InvalidModelError(f"{path}: {error}") from None
     form = found.get("photolabel.format")
     if form != FORMAT:
         came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"

@@ -16,7 +16,8 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Protocol
 
-CONNECT = 2.0  # seconds for one address: a lost SYN is sent again after 1 s; dead IPv6 must leave time for IPv4
+# Seconds for one address: a lost SYN is sent again after 1 s, and a dead IPv6 must leave time for IPv4.
+CONNECT = 2.0
 READ = 10.0  # seconds that one read of the body may wait before the connection is given up and resumed
 
 
@@ -92,8 +93,14 @@ class Requests:
         from requests.auth import HTTPBasicAuth
         from requests.utils import get_auth_from_url
 
+        class Session(requests.Session):
+            # Even with allow_redirects=False requests parses a redirect's target and reads its body, whole,
+            # decoded and into memory, however long it is.
+            def get_redirect_target(self, resp: requests.Response) -> str | None:
+                return None
+
         user, password = get_auth_from_url(url)
-        session = requests.Session()  # a fresh one: a request that was given up may still hold the last
+        session = Session()  # a fresh one: a request that was given up may still hold the last
         try:
             response = session.get(
                 url,
@@ -140,6 +147,8 @@ class _RequestsAnswer:
         try:
             return self._read(limit, decode_content=False) or b""
         except (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError) as error:
+            if any(isinstance(item, http.client.IncompleteRead) for item in _chain(error)):
+                return b""  # less than Content-Length: `download` counts for itself
             raise TryAgainError(f"the connection broke: {_root(error)}") from error
 
     def close(self) -> None:

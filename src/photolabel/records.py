@@ -36,7 +36,7 @@ SAFE = (
 class Record:
     """What a file was when its hash was taken.
 
-    The change time (on Windows: of creation) catches what size and mtime alone cannot: a byte changed in place
+    The change time (on Windows: of creation) catches what size and mtime cannot: a byte changed in place
     and the mtime set back.
     """
 
@@ -57,8 +57,8 @@ def digest_of(path: Path, algorithm: str = "sha256") -> str:
     try:
         with opened(path.resolve()) as descriptor:
             return hash_of(descriptor, algorithm)
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be read ({error.strerror or error})") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
+        raise StoreError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 @contextmanager
@@ -94,10 +94,8 @@ def read_record(path: Path) -> Record | None:
         return None
     if not isinstance(data, dict) or set(data) != set(Record.__dataclass_fields__):
         return None
-    digest = data.pop("digest")
-    if not isinstance(digest, str) or not all(type(value) is int for value in data.values()):
-        return None
-    return Record(digest, **data)
+    # The numbers are only ever compared, so whatever stands in their place just differs.
+    return Record(**data) if isinstance(data["digest"], str) else None
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -84,10 +84,14 @@ def cache_folder() -> Path:
         return Path(os.path.abspath(os.path.expanduser(chosen)))  # noqa: PTH100, PTH111  # pathlib raises without a home
     import platformdirs
 
-    folder = platformdirs.user_cache_path("photolabel")
-    # Without any home the result is "~/.cache/...", taken literally: a folder named ~ in whatever directory
-    # we are. A place that cannot exist instead: nothing is found there, and writing says CacheUnwritableError.
-    return folder if folder.is_absolute() else Path(os.devnull) / "no-home-folder"
+    # Without any home platformdirs raises or, in older versions, takes "~/.cache/..." literally: a folder
+    # named ~ wherever we are. A place that cannot exist instead: nothing is found there, and writing is a
+    # CacheUnwritableError that names the remedy.
+    with suppress(RuntimeError):
+        folder = platformdirs.user_cache_path("photolabel")
+        if folder.is_absolute():
+            return folder
+    return Path(os.devnull) / "no-home-folder"
 
 
 def offline() -> bool:
@@ -121,7 +125,7 @@ class Store:
         """Return the verified file, downloaded if it is not here or not right.
 
         A file that is right needs no lock, no network and no writing, so a read-only cache will do.
-        `progress` is called with (bytes here, bytes in all), first with those of an earlier, unfinished download.
+        `progress` is called with (bytes here, bytes in all), first with those of an earlier download.
         """
         if found := self.find(asset):
             return found
@@ -226,7 +230,7 @@ class Store:
                     raise
                 private = f".{secrets.token_hex(4)}"
         try:
-            if not private:
+            if not private and held.lock_counter == 1:  # not inside our own `create`
                 _sweep(path)
             yield private
         finally:
@@ -263,6 +267,13 @@ class Store:
         algorithm = asset.digest.partition(":")[0]
         with _explained(self.folder, size=asset.size, partial=partial):
             descriptor = _open_partial(partial, asset.size)
+            hashed = os.fstat(descriptor)
+
+            def right() -> bool:
+                nonlocal hashed
+                hashed = os.fstat(descriptor)
+                return hash_of(descriptor, algorithm) == asset.digest
+
             try:
                 missing = asset.size - os.fstat(descriptor).st_size
                 free = shutil.disk_usage(self.folder).free
@@ -272,19 +283,18 @@ class Store:
                     descriptor,
                     urls,
                     size=asset.size,
-                    right=lambda: hash_of(descriptor, algorithm) == asset.digest,
+                    right=right,
                     progress=progress,
                     transport=transport,
                 )
                 os.fsync(descriptor)
-                status = os.fstat(descriptor)
             except HashMismatchError:
                 with suppress(OSError):
                     partial.unlink()
                 raise
             finally:
                 os.close(descriptor)
-            _publish(partial, self.path(asset.name), asset.digest, status)
+            _publish(partial, self.path(asset.name), asset.digest, hashed)
 
 
 class Writer:
@@ -360,8 +370,9 @@ def _publish(temporary: Path, path: Path, digest: str, hashed: os.stat_result) -
     _sync_folder(path.parent)
     status = os.lstat(path)  # renaming changes the ctime
     same = ("st_ino", "st_size", "st_mtime_ns")
-    if all(getattr(status, each) == getattr(hashed, each) for each in same):
-        write_record(_record_path(path), Record.of(digest, status))
+    if any(getattr(status, each) != getattr(hashed, each) for each in same):
+        raise HashMismatchError(f"{path} was changed by someone else while it was being stored. Try again")
+    write_record(_record_path(path), Record.of(digest, status))
 
 
 def _sync_folder(folder: Path) -> None:

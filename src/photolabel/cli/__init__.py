@@ -72,9 +72,6 @@ def _run(argv: list[str]) -> int:
     verb, rest = "classify", argv
     if argv and argv[0] in VERBS:
         verb, rest = argv[0], argv[1:]
-    elif argv and argv[0] in ("--version", "-V"):
-        print(f"photolabel {__version__}")
-        return 0
     elif argv:
         _check_spelling(argv[0])
     module = importlib.import_module(f".{verb}", __name__)

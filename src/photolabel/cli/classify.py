@@ -8,6 +8,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .. import __version__
 from ..errors import PhotoError, UsageError
 from . import EXIT_CODES, VERBS, complain
 from . import __doc__ as exit_codes
@@ -19,43 +20,43 @@ if TYPE_CHECKING:
 _STDIN, _ALL = "-", "all"
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the verb's parser."""
     verbs = "\n".join(f"  {verb:<10} {summary}" for verb, summary in VERBS.items())
-    parser = Parser(
+    made = Parser(
         prog="photolabel",
         usage="photolabel PHOTO [PHOTO ...] [options]\n       photolabel VERB [options]",
         description="Name what is in photographs.",
         epilog=f"verbs (each has its own --help):\n{verbs}\n\n{(exit_codes or '').partition(chr(10) * 2)[2].strip()}",
     )
-    parser.add_argument(
-        "photos", nargs="*", metavar="PHOTO", help="an image file, or - to read one from standard input"
-    )
-    parser.add_argument("--version", "-V", action="store_true", help="print the version")
-    parser.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
-    parser.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
-    parser.add_argument(
+    made.add_argument("photos", nargs="*", metavar="PHOTO", help="an image file, or - to read one from standard input")
+    made.add_argument("--version", "-V", action="version", version=f"photolabel {__version__}")
+    made.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
+    made.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
+    made.add_argument(
         "--max-pixels",
         type=int,
         metavar="N",
         help="refuse larger photos before decoding (default: 100 million)",
     )
-    add_model_options(parser)
-    return parser
+    add_model_options(made)
+    return made
 
 
 def _top(text: str) -> int | str:
     if text == _ALL:
         return _ALL
-    try:
-        return int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number, or all") from None
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1, or all")
+    return int(text)
 
 
 def run(argv: list[str]) -> int:
     """Run the verb and return its exit code."""
-    parser = _parser()
-    args = parser.parse_intermixed_args(argv)
+    # argparse cannot take photos and options in any order and know "--" as well, so what follows "--" is ours.
+    end = argv.index("--") if "--" in argv else len(argv)
+    args = parser().parse_intermixed_args(argv[:end])
+    args.photos += argv[end + 1 :]
     if not args.photos:
         raise UsageError("expected a photo, as in: photolabel mug.jpg. See: photolabel --help")
     if args.photos.count(_STDIN) > 1:

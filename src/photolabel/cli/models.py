@@ -6,20 +6,21 @@ from ..errors import HashMismatchError
 from .parser import Parser
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="photolabel models", description="List, download and verify models.")
-    actions = parser.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
+def parser() -> Parser:
+    """Return the verb's parser."""
+    made = Parser(prog="photolabel models", description="List, download and verify models.")
+    actions = made.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
     actions.add_parser("list", help="list the known models (the default)")
     download = actions.add_parser("download", help="fetch a model's weights and make them ready")
-    download.add_argument("names", nargs="+", metavar="NAME")
+    download.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all known models")
-    return parser
+    return made
 
 
 def run(argv: list[str]) -> int:
     """Run the verb and return its exit code."""
-    args = _parser().parse_args(argv)
+    args = parser().parse_args(argv)
     if args.action == "download":
         return _download(args.names)
     if args.action == "verify":

@@ -14,6 +14,11 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
 
+    def children(self) -> list[argparse.ArgumentParser]:
+        """Return the parsers of the verb's own actions, in order."""
+        actions = [x for x in self._actions if isinstance(x, argparse._SubParsersAction)]
+        return [child for action in actions for child in action.choices.values()]
+
     def error(self, message: str) -> NoReturn:
         """Raise `UsageError`."""
         raise UsageError(f"{message}. See: {self.prog} --help")

@@ -1,0 +1,47 @@
+# Few verbs; each sets up what it needs in $(VENV).
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+.ONESHELL:
+.SHELLFLAGS := -euc
+.PHONY: help demo test lint docs fuzz bench clean
+
+help:  ## this list
+	@grep -E '^[a-z]+:.*##' Makefile | sed 's/:.*##/\t/'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp a set of extras, so that a second run installs nothing.
+$(VENV)/installed: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/installed-dev: pyproject.toml | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
+	touch $@
+
+demo: $(VENV)/installed  ## install, and name what is in the sample photos, offline
+	PHOTOLABEL_OFFLINE=1 $(BIN)/photolabel samples/coffee.jpg samples/cat.jpg samples/sideways.jpg
+
+test: $(VENV)/installed-dev  ## the whole test suite
+	$(BIN)/pytest
+
+lint: $(VENV)/installed-dev  ## style and types
+	$(BIN)/ruff check src tests tools bench
+	$(BIN)/ruff format --check src tests tools bench
+	$(BIN)/mypy
+
+docs: $(VENV)/installed-dev  ## write docs/cli.md from the command line itself
+	$(BIN)/python tools/make_cli_reference.py
+
+fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and server answers, 100 kills of a download
+	$(BIN)/python tools/fuzz_images.py --cases 50000
+	$(BIN)/python tools/fuzz_store.py --cases 50000
+	$(BIN)/python tools/kill_downloads.py --kills 100
+
+bench: | $(BIN)/python  ## start-up and memory beside the classic Keras script (installs TensorFlow for it)
+	$(BIN)/python bench/whole_process.py
+
+clean:
+	rm -rf $(VENV) .cache build dist

@@ -1,0 +1,291 @@
+"""The command, run as a user runs it: what it prints where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import photolabel
+from photolabel import cli, models
+
+import oracle
+from conftest import ROOT
+
+SAMPLES = ROOT / "samples"
+COFFEE, CAT = str(SAMPLES / "coffee.jpg"), str(SAMPLES / "cat.jpg")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cli-cache")
+
+
+@pytest.fixture(autouse=True)
+def _shared_cache(_own_world: None, _one_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for all of them, or each would compile the network anew."""
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(_one_cache))
+
+
+def run(*arguments: str | bytes, **options: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "photolabel", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, **options)  # type: ignore[call-overload,no-any-return]
+
+
+def lines(text: str) -> list[str]:
+    return text.splitlines()
+
+
+def test_one_photo_one_line() -> None:
+    done = run(COFFEE)
+    assert done.returncode == 0
+    expected = str(photolabel.classify(COFFEE))
+    assert done.stdout == f"{expected}\n"
+    assert expected.startswith("espresso (8")
+
+
+def test_without_a_model_one_line_says_who_answered() -> None:
+    done = run(COFFEE)
+    (line,) = lines(done.stderr)
+    assert "efficientnet-lite2" in line and "photolabel models download vgg16" in line
+    assert run("--model", models.BUNDLED, COFFEE).stderr == ""
+    assert run(COFFEE, env={**os.environ, "PHOTOLABEL_MODEL": models.BUNDLED}).stderr == ""
+
+
+def test_several_photos_a_line_each_in_the_order_given() -> None:
+    done = run(CAT, COFFEE, CAT)
+    names = [line.rpartition(": ")[0] for line in lines(done.stdout)]
+    assert names == [CAT, COFFEE, CAT]
+    assert all("%)" in line for line in lines(done.stdout))
+
+
+def test_top_is_an_aligned_table() -> None:
+    rows = lines(run(COFFEE, "--top", "5").stdout)
+    assert len(rows) == 5 and len({len(row) for row in rows}) == 1
+    assert rows[0].split() == ["espresso", str(photolabel.classify(COFFEE))[10:-1]]
+    everything = lines(run("--top", "all", COFFEE).stdout)
+    assert len(everything) == 1000 and [row.split() for row in everything[:5]] == [row.split() for row in rows]
+    several = lines(run(COFFEE, CAT, "--top", "2").stdout)
+    assert several[0] == f"{COFFEE}:" and several[3] == f"{CAT}:" and several[1].startswith("  espresso")
+
+
+def test_json_is_the_record() -> None:
+    done = run("--json", COFFEE, CAT)
+    records = [json.loads(line) for line in lines(done.stdout)]
+    assert [record["photo"] for record in records] == [COFFEE, CAT]
+    assert records[0] == photolabel.classify(COFFEE).record()
+    assert len(records[0]["labels"]) == 5
+    assert len(json.loads(run("--json", "--top", "all", COFFEE).stdout)["labels"]) == 1000
+
+
+def test_stdin() -> None:
+    with Path(COFFEE).open("rb") as file:
+        done = run("-", stdin=file)
+    assert done.stdout == f"{photolabel.classify(COFFEE)}\n"
+    with Path(COFFEE).open("rb") as file:
+        record = json.loads(run("-", "--json", stdin=file).stdout)
+    assert record["photo"] == "-"
+    assert run("-", "-", stdin=subprocess.DEVNULL).returncode == 2
+
+
+def test_a_bad_photo_costs_only_its_own_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(Path(COFFEE).read_bytes()[:5000])
+    missing = str(tmp_path / "missing.jpg")
+    done = run("--model", models.BUNDLED, str(bad), COFFEE, missing)
+    assert done.returncode == 1
+    assert len(lines(done.stdout)) == 1 and lines(done.stdout)[0].startswith(f"{COFFEE}: espresso")
+    assert [line.split(": ")[1] for line in lines(done.stderr)] == [str(bad), missing]
+    done = run("--json", "--model", models.BUNDLED, str(bad), COFFEE, missing)
+    records = [json.loads(line) for line in lines(done.stdout)]
+    codes = [record["error"] and record["error"]["code"] for record in records]
+    assert codes == ["corrupt-photo", None, "photo-not-found"]
+    assert done.stderr == "" and done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        ([], 2, "expected a photo"),
+        (["--tpo", "5", COFFEE], 2, "--tpo"),
+        (["--top", "five", COFFEE], 2, "five"),
+        (["--top", "0", COFFEE], 2, "at least 1"),
+        (["--threads", "0", COFFEE], 2, "expected 1"),
+        (["--recipe", "best", COFFEE], 2, "no recipe 'best'"),
+        (["--precision", "fp8", COFFEE], 2, "fp8"),
+        (["--max-pixels", "0", COFFEE], 2, "pixels"),
+        (["--model", "vgg61", COFFEE], 3, "vgg16"),
+        (["--model", "vgg16", COFFEE], 3, "PHOTOLABEL_OFFLINE"),
+        (["--model", COFFEE, COFFEE], 3, "coffee.jpg"),
+        (["--weights", "missing.h5", COFFEE], 3, "missing.h5"),
+        (["--weights", COFFEE, COFFEE], 3, "HDF5"),
+        (["--weights", "x.h5", "--model", models.BUNDLED, COFFEE], 2, "takes no other"),
+        (["modles"], 2, "Did you mean: photolabel models"),
+        (["clasify"], 2, "Did you mean: photolabel classify"),
+        (["models", "explode"], 2, "explode"),
+        (["models", "download", "vgg17"], 3, "vgg17"),
+    ],
+    ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None,
+)
+def test_every_error_is_one_line_and_its_own_code(arguments: list[str], code: int, says: str) -> None:
+    done = run(*arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert len(lines(done.stderr)) == 1 and done.stderr.startswith("photolabel: ")
+    assert says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_first_word_that_is_a_verb_is_the_verb(tmp_path: Path, tiny: Path) -> None:
+    photo = tmp_path / "models"
+    photo.write_bytes(Path(COFFEE).read_bytes())
+    assert "vgg19" in run("models", cwd=tmp_path).stdout
+    for arguments in (["./models"], ["classify", "models"], ["--", "models"]):
+        assert run("--model", models.BUNDLED, *arguments, cwd=tmp_path).returncode in (0, 1)
+    assert run("./models", cwd=tmp_path).stdout == run(COFFEE).stdout
+    assert run("classify", "models", cwd=tmp_path).stdout == run(COFFEE).stdout
+    (tmp_path / "modles").write_bytes(photo.read_bytes())
+    assert run("modles", cwd=tmp_path).stdout == run(COFFEE).stdout, "a file that is there is a file"
+
+
+def test_names_with_dashes_control_characters_and_broken_bytes(tmp_path: Path) -> None:
+    names = [b"-x.jpg", b"a\nb\x1b[2J.jpg", b"\xff\xfe.jpg"]
+    if sys.platform in ("darwin", "win32"):
+        names = names[:1]
+    for name in names:
+        (tmp_path / os.fsdecode(name)).write_bytes(Path(COFFEE).read_bytes())
+    done = run("--model", models.BUNDLED, "--", *names, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown = ["-x.jpg", r"a\x0ab\x1b[2J.jpg", r"\xff\xfe.jpg"]
+    assert [line.rpartition(": ")[0] for line in lines(done.stdout)] == shown[: len(names)]
+    done = run("--json", "--", *names, cwd=tmp_path)
+    assert [os.fsencode(json.loads(line)["photo"]) for line in lines(done.stdout)] == names
+    done = run("--model", models.BUNDLED, "--", b"no\x1b[31m\xff.jpg", cwd=tmp_path)
+    assert r"no\x1b[31m\xff.jpg" in done.stderr and "\x1b" not in done.stderr
+
+
+def test_help_and_version() -> None:
+    for arguments in (["--help"], ["-h"], ["classify", "--help"], ["models", "--help"], ["models", "verify", "--help"]):
+        done = run(*arguments)
+        assert done.returncode == 0 and done.stdout.startswith("usage: photolabel") and done.stderr == ""
+    text = run("--help").stdout
+    for verb in cli.VERBS:
+        assert f"  {verb} " in text
+    for code in ("0 ", "1 ", "2 ", "3 ", "130 "):
+        assert f"  {code}" in text
+    for arguments in (["--version"], ["-V"], ["classify", "--version"]):
+        assert run(*arguments).stdout == f"photolabel {photolabel.__version__}\n"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    program = (
+        "import sys\nfrom photolabel.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'PIL', 'openvino', 'onnx', 'h5py', 'requests', 'tqdm', 'filelock', 'platformdirs'}\n"
+        "print(sorted(set(sys.modules) & heavy), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_pipe_that_closes_early_is_no_error() -> None:
+    command = f'"{sys.executable}" -m photolabel --top all "{COFFEE}" "{CAT}" "{COFFEE}" | head -n 1'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert lines(done.stdout) == [f"{COFFEE}:"]
+    assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_output_that_cannot_be_written_is_said() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "photolabel", "--model", models.BUNDLED, COFFEE],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 4
+    assert lines(done.stderr) == ["photolabel: the output cannot be written: No space left on device"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_keeps_what_is_done() -> None:
+    command = [sys.executable, "-m", "photolabel", "--json", COFFEE, "-"]
+    reader, writer = os.pipe()
+    process = subprocess.Popen(command, stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    first = process.stdout.readline()  # then it waits for the rest of standard input
+    begun = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    rest, err = process.communicate(timeout=30)
+    os.close(writer)
+    os.close(reader)
+    assert json.loads(first)["answer"]["name"] == "espresso" and rest == ""
+    assert process.returncode == 130 and lines(err)[-1] == "photolabel: interrupted"
+    assert "Traceback" not in err and time.monotonic() - begun < 5
+
+
+def test_a_mistake_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from photolabel.cli import classify
+
+    def broken(_: list[str]) -> int:
+        raise ZeroDivisionError("secret detail")
+
+    monkeypatch.setattr(classify, "run", broken)
+    assert cli.main([COFFEE]) == 70
+    err = capsys.readouterr().err
+    assert "ZeroDivisionError" in err and "secret" not in err and len(lines(err)) == 1
+    monkeypatch.setenv("PHOTOLABEL_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        cli.main([COFFEE])
+
+
+def test_exit_codes_are_documented() -> None:
+    first_words = [line.split()[0] for line in (cli.__doc__ or "").splitlines() if line.startswith("  ")]
+    assert {int(word) for word in first_words} == {0, *cli.EXIT_CODES.values(), 4, 70, 130}
+
+
+def test_models_lists_what_is_known() -> None:
+    rows = lines(run("models").stdout)
+    assert [row.split()[:2] for row in rows[1:]] == [["vgg16", "no"], ["vgg19", "no"], ["efficientnet-lite2", "yes"]]
+    assert run("models", "list").stdout == run("models").stdout
+
+
+def test_models_verify_finds_a_flipped_byte_that_kept_its_date(_one_cache: Path) -> None:
+    run(COFFEE)
+    (blob,) = _one_cache.glob("efficientnet-lite2*.blob")
+    assert run("models", "verify").returncode == 0
+    before = blob.stat()
+    with blob.open("r+b") as file:
+        file.seek(before.st_size // 2)
+        byte = file.read(1)
+        file.seek(before.st_size // 2)
+        file.write(bytes([byte[0] ^ 0x10]))
+    os.utime(blob, ns=(before.st_atime_ns, before.st_mtime_ns))
+    done = run("models", "verify", models.BUNDLED)
+    assert done.returncode == 3 and f"{blob.name}: DAMAGED, removed" in done.stdout
+    assert not blob.exists()
+    assert run(COFFEE).stdout == f"{photolabel.classify(COFFEE)}\n"
+
+
+def test_a_user_s_own_model_by_path(tiny: Path, photo: Path) -> None:
+    done = run("--model", str(tiny), str(photo))
+    pixels = np.asarray(photolabel.load(tiny).classify(photo).probabilities)
+    assert done.stdout == f"class_{pixels.argmax()} ({pixels.max() * 100:.2f}%)\n" and done.stderr == ""
+
+
+def test_hostile_labels_cannot_reach_the_terminal(tmp_path: Path, photo: Path) -> None:
+    import dataclasses
+
+    from photolabel.labels import Label
+
+    labels = tuple(Label(i, None, f"\x1b]0;owned\x07\n{i}") for i in range(10))
+    path = tmp_path / "hostile.onnx"
+    path.write_bytes(oracle.tiny_onnx(model=dataclasses.replace(oracle.tiny_model(), labels=labels)))
+    for arguments in ([], ["--top", "3"]):
+        done = run("--model", str(path), str(photo), *arguments)
+        assert r"\x1b]0;owned\x07\x0a" in done.stdout
+        assert not any(ord(c) < 32 for c in done.stdout.replace("\n", ""))

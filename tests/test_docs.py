@@ -1,0 +1,89 @@
+"""Documentation that cannot drift: what the pages show is run, and what they state is looked up."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import test_layout
+
+from conftest import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "DESIGN.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+
+
+EXAMPLES = [(page, block) for page in PAGES for block in blocks(page, "console")]
+SNIPPETS = [(page, block) for page in PAGES for block in blocks(page, "python")]
+
+
+def test_the_pages_have_examples() -> None:
+    assert EXAMPLES and SNIPPETS
+
+
+@pytest.mark.parametrize(("page", "block"), EXAMPLES, ids=lambda value: getattr(value, "name", ""))
+def test_console_examples_print_what_they_show(page: Path, block: str) -> None:
+    command, _, shown = block.partition("\n")
+    words = shlex.split(command.removeprefix("$ "))
+    assert words[0] == "photolabel"
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.stdout + done.stderr == shown
+
+
+@pytest.mark.parametrize(("page", "block"), SNIPPETS, ids=lambda value: getattr(value, "name", ""))
+def test_python_snippets_run(page: Path, block: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", block], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "espresso" in done.stdout
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse lays its help out otherwise since Python 3.13")
+def test_the_cli_reference_is_the_cli() -> None:
+    path = ROOT / "tools" / "make_cli_reference.py"
+    spec = importlib.util.spec_from_file_location("make_cli_reference", path)
+    assert spec and spec.loader
+    tool = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tool)
+    assert (ROOT / "docs" / "cli.md").read_text("utf-8") == tool.reference(), "out of date: make docs"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text("utf-8")):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_house_of_the_design_is_the_house() -> None:
+    """DESIGN.md lists the rooms in the order of the arrows."""
+    (plan,) = [block for block in blocks(ROOT / "DESIGN.md", "text") if block.startswith("src/photolabel/")]
+    listed = [match[1] for match in re.finditer(r"^  (\w+)(?:\.py|/) ", plan, re.MULTILINE)]
+    assert [room for room in listed if not room.startswith("__")] == test_layout.ROOMS
+
+
+def test_settings_are_documented() -> None:
+    """Every environment variable that the source reads is in the README."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    read = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        read |= set(re.findall(r"PHOTOLABEL_[A-Z]+", path.read_text("utf-8")))
+    for name in read - {"PHOTOLABEL_DEBUG"}:  # said where it is needed: in the message about a mistake of ours
+        assert f"`{name}" in readme, name
+
+
+def test_no_page_speaks_of_a_machine() -> None:
+    for page in PAGES:
+        assert not re.search(r"(^|[^\w.])/(home|root|tmp|work)/", page.read_text("utf-8")), page.name
