@@ -95,8 +95,8 @@ class _OpenVINO:
         network = self._from_cache(path)
         image, answer = network.inputs[0].partial_shape, network.outputs[0].partial_shape
         photos, answers = openvino.PartialShape([1, -1, -1, 3]), openvino.PartialShape([1, -1])
-        fits = image.compatible(photos) and answer.compatible(answers)
-        if not (fits and image.rank.is_static and answer.rank.is_static and answer[1].is_static):
+        fits = len(network.inputs) == 1 and image.compatible(photos) and answer.compatible(answers)
+        if not (fits and answer[1].is_static):  # unknown ranks do not compile
             raise InvalidModelError(
                 f"{path}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes) that "
                 "says how many classes it has."
@@ -113,8 +113,7 @@ class _OpenVINO:
                 self._request.infer({0: np.ascontiguousarray(pixels, np.float32)})
             except RuntimeError:  # a stranger's network may compile, and yet not run on such pixels
                 raise InvalidModelError(
-                    f"the network cannot be run on pixels of shape {pixels.shape}: expected one from float32 "
-                    "(N, height, width, 3) alone."
+                    f"the network cannot be run on pixels of shape {pixels.shape}, float32: expected one that can."
                 ) from None
             result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
         if not np.isfinite(result).all():
