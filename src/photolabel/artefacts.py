@@ -71,7 +71,8 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     verdicts: list[tuple[Path, bool]] = []
     if model.name == models.BUNDLED and model.path is not None:
         verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
-    names = [path.name for path in cache.folder.glob(f"{model.name}-*") if path.suffix in (".onnx", engine.BLOB)]
+    files = (path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB))
+    names = [path.name for path in files if path.name.startswith(f"{model.name}-")]
     if model.weights is not None and cache.path(model.weights.name).exists():
         names.append(model.weights.name)
     for name in sorted(names):

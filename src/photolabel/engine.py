@@ -93,7 +93,14 @@ class _OpenVINO:
         }
         self._mapped: Any = None  # the blob's memory, which must outlive the network
         network = self._from_cache(path)
-        image, answer = network.input(0).partial_shape, network.output(0).partial_shape
+        image, answer = network.inputs[0].partial_shape, network.outputs[0].partial_shape
+        photos, answers = openvino.PartialShape([1, -1, -1, 3]), openvino.PartialShape([1, -1])
+        fits = len(network.inputs) == 1 and image.compatible(photos) and answer.compatible(answers)
+        if not (fits and answer[1].is_static):  # unknown ranks do not compile
+            raise InvalidModelError(
+                f"{path}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes) that "
+                "says how many classes it has."
+            )
         self.classes: int = answer[1].get_length()
         self.size: int | None = image[1].get_length() if image[1].is_static else None
         self._request: Any = network.create_infer_request()
@@ -102,7 +109,12 @@ class _OpenVINO:
         with self._lock:  # one run uses all the threads; a second at once would only slow both
             if self._request is None:
                 raise UsageError("this classifier is closed.")
-            self._request.infer({0: np.ascontiguousarray(pixels, np.float32)})
+            try:
+                self._request.infer({0: np.ascontiguousarray(pixels, np.float32)})
+            except RuntimeError:  # a stranger's network may compile, and yet not run on such pixels
+                raise InvalidModelError(
+                    f"the network cannot be run on pixels of shape {pixels.shape}, float32: expected one that can."
+                ) from None
             result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
         if not np.isfinite(result).all():
             raise InvalidModelError("the network answers NaN or infinity: its weights are damaged.")

@@ -16,10 +16,10 @@ from .errors import InvalidModelError
 
 _METADATA_PROPS = 14  # of ModelProto: repeated StringStringEntryProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf wire types
+_VARINT, _BYTES = 0, 2  # protobuf wire types
+_FIXED = {1: 8, 5: 4}  # those of a fixed size: bytes
 
-MAX_ENTRY = 16 * 2**20  # bytes; a million labels fit, a bomb does not
-MAX_ENTRIES = 1000
+MAX_BYTES = 16 * 2**20  # of all entries: half a million labels fit, a bomb does not
 _MAX_FIELDS = 100_000
 
 
@@ -32,32 +32,26 @@ def read(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
         found: dict[str, str] = {}
-        fields = 0
+        fields = total = 0
         while file.tell() < end:
             fields += 1
             number, wire = divmod(_varint(file), 8)
             if fields > _MAX_FIELDS or number == 0:
                 raise _broken()
-            if wire == _BYTES:
-                size = _varint(file)
-                if size > end - file.tell():
-                    raise _broken()
-                if number != _METADATA_PROPS:
-                    file.seek(size, os.SEEK_CUR)
-                    continue
-                if size > MAX_ENTRY or len(found) >= MAX_ENTRIES:
-                    raise InvalidModelError(
-                        f"the ONNX file's metadata is too large: at most {MAX_ENTRIES} entries of "
-                        f"{MAX_ENTRY} bytes are read."
-                    )
-                key, value = _entry(file.read(size))
-                found[key] = value
-            elif wire == _VARINT:
+            if wire == _VARINT:
                 _varint(file)
-            elif wire in (_FIXED64, _FIXED32):
-                file.seek(8 if wire == _FIXED64 else 4, os.SEEK_CUR)
-            else:
+                continue
+            size = _varint(file) if wire == _BYTES else _FIXED.get(wire)
+            if size is None or size > end - file.tell():
                 raise _broken()
+            if number != _METADATA_PROPS or wire != _BYTES:
+                file.seek(size, os.SEEK_CUR)
+                continue
+            total += size
+            if total > MAX_BYTES:
+                raise InvalidModelError(f"the ONNX file's metadata is too large: at most {MAX_BYTES} bytes are read.")
+            key, value = _entry(file.read(size))
+            found[key] = value
     if not fields:
         raise _broken()
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
@@ -153,9 +154,10 @@ def resolve(name: str | Path) -> Model:
     if isinstance(name, str) and name in known():
         return known()[name]
     path = Path(name)
-    if path.is_file():
-        return read(path)
-    close = difflib.get_close_matches(str(name), known(), n=1)
+    with suppress(OSError):  # a name too long for a path, a folder that may not be entered
+        if path.is_file():
+            return read(path)
+    close = difflib.get_close_matches(str(name).lower(), known(), n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UnknownModelError(
         f"no model {str(name)!r}: expected one of {', '.join(known())}, or the path of an ONNX file.{hint}"
@@ -182,7 +184,7 @@ def read(path: Path) -> Model:
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
         accuracy = _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
         name, source, licence = (found[f"photolabel.{key}"] for key in ("name", "source", "licence"))
-    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+    except (KeyError, ValueError, TypeError, RecursionError):
         raise InvalidModelError(f"{path}: its description (photolabel.* metadata) is broken.") from None
     if not recipes or len(labels) < 2:
         raise InvalidModelError(f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels.")
@@ -210,7 +212,7 @@ def _accuracy(value: object) -> Accuracy:
             "top1": int() | float() as top1,
             "top5": int() | float() | None as top5,
             "source": str() as source,
-        }:
+        } if all(0 <= each <= 100 and each is not True for each in (top1, top5 or 0)):  # NaN is refused too
             return Accuracy(top1=top1, top5=top5, source=source)
     raise ValueError("expected top1, top5 and source")
 

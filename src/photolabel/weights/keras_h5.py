@@ -1,6 +1,6 @@
 """Keras' HDF5 weights, in the three dialects that people have.
 
-- the published files: attribute `layer_names` lists the groups, each group's `weight_names` its data sets, called
+- the published files: a group a layer, whose attribute `weight_names` lists its data sets, called
   `block1_conv1_W_1:0` and `block1_conv1_b_1:0`;
 - what Keras 3's `save_weights` to a legacy `.h5` writes: the same with `kernel` and `bias`;
 - `model.save("x.h5")`: the same under the group `model_weights`.
@@ -9,7 +9,9 @@ In each, a layer's first array is its kernel, (height, width, in, out) or (in, o
 names, shapes and numbers are read: `model_config`, which can hold code, is never looked at.
 
 HDF5 can point outside itself (external links, external storage, virtual data sets), which would let a weights
-file read any file of the machine; and it can declare terabytes in a few bytes. Both are refused before any read.
+file read any file of the machine; it can declare terabytes in a few bytes, and hide them in a compressed chunk. All
+that is refused before a byte of it is read or followed. The list `layer_names` is not read: a million of its entries
+may be one and the same long string, and the groups themselves say as much.
 """
 
 from __future__ import annotations
@@ -27,18 +29,9 @@ if TYPE_CHECKING:
     from ..spec import Spec
     from . import Arrays
 
-# What h5py was seen to raise on broken files.
-_BROKEN = (
-    OSError,
-    KeyError,
-    ValueError,
-    TypeError,
-    RuntimeError,
-    AttributeError,
-    UnicodeDecodeError,
-    MemoryError,
-)
-_MAX_NAMES = 10_000
+_BROKEN = (OSError, KeyError, ValueError, TypeError, RuntimeError)  # what h5py makes of the HDF5 library's errors
+_MAX_LAYERS = 1000  # VGG19 has 26
+_MAX_NAME = 255  # bytes; a name is a path in the file, and each of its steps costs time
 
 
 def read(path: Path, spec: Spec) -> Arrays:
@@ -67,28 +60,30 @@ def read(path: Path, spec: Spec) -> Arrays:
 def _layers(root: Any, spec: Spec) -> Arrays:
     expected = spec.learned
     found: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
-    for name in _names(root, "layer_names"):
+    if len(root) > _MAX_LAYERS:
+        raise WeightsMismatchError(f"not the weights of {spec.name}: the file has {len(root)} layers.")
+    for name in root:
         group = _group(root, name)
-        names = _names(group, "weight_names")
-        if not names:
+        stored = group.attrs.get_id("weight_names")
+        if stored.shape == (0,):
             continue
         if name not in expected:
             raise WeightsMismatchError(f"not the weights of {spec.name}: it has no layer {name!a:.80}.")
-        if len(names) != 2:
+        if stored.shape != (2,):
             raise WeightsMismatchError(
-                f"not the weights of {spec.name}: layer {name} has {len(names)} arrays, expected kernel and bias."
+                f"not the weights of {spec.name}: layer {name} does not have two arrays, expected kernel and bias."
             )
-        kernel, bias = names
+        kernel, bias = map(_text, group.attrs["weight_names"])
         layer = expected[name]
         found[name] = (_array(group, kernel, layer.kernel, name), _array(group, bias, layer.bias, name))
     return found
 
 
-def _names(group: Any, attribute: str) -> list[str]:
-    values = group.attrs[attribute]
-    if len(values) > _MAX_NAMES:
-        raise InvalidWeightsError(f"the weights file lists {len(values)} names in {attribute}: no network has them.")
-    return [value.decode("utf-8") if isinstance(value, bytes) else str(value) for value in values]
+def _text(name: object) -> str:
+    text = name.decode("utf-8") if isinstance(name, bytes) else str(name)
+    if len(text) > _MAX_NAME:
+        raise InvalidWeightsError(f"the weights file is broken: a name of {len(text)} characters.")
+    return text
 
 
 def _walk(group: Any, name: str) -> Any:
@@ -96,8 +91,10 @@ def _walk(group: Any, name: str) -> Any:
     import h5py
 
     for step in name.split("/"):
-        link = group.get(step, getlink=True)
-        if not isinstance(link, h5py.HardLink):
+        if not isinstance(group, h5py.Group):
+            raise InvalidWeightsError(f"the weights file is broken: there is no {name!a:.80} in it.")
+        # The link is asked before it is followed: opening what it points to can be harm enough.
+        if group.id.links.get_info(step.encode()).type != h5py.h5l.TYPE_HARD:
             raise InvalidWeightsError(
                 "the weights file points outside itself or in circles (an HDF5 soft or external link): refused."
             )
@@ -128,6 +125,15 @@ def _array(group: Any, name: str, shape: tuple[int, ...], layer: str) -> NDArray
         raise WeightsMismatchError(
             f"layer {layer} has an array of shape {data.shape}, expected {shape}: these are another network's weights."
         )
-    if data.dtype.kind != "f" or data.dtype.itemsize > 8:
+    if data.dtype.kind != "f":
         raise InvalidWeightsError(f"layer {layer} does not hold floating-point numbers.")
-    return np.asarray(data[()], dtype=np.float32)
+    # A compressed chunk may unpack to any size. Keras writes neither chunks nor compressed data.
+    if data.chunks is not None:
+        raise InvalidWeightsError(
+            f"layer {layer} is stored compressed or in chunks, which is not read: save the weights with Keras again, "
+            "or unpack them with: h5repack -f NONE -l CONTI IN.h5 OUT.h5"
+        )
+    if data.id.get_storage_size() != data.nbytes:  # HDF5 would make up the rest
+        raise InvalidWeightsError(f"the weights file is cut short: the numbers of layer {layer} were never written.")
+    with np.errstate(over="ignore"):  # a float64 too large becomes infinity, which `check` refuses
+        return np.asarray(data[()], dtype=np.float32)
