@@ -269,7 +269,7 @@ def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Im
     return made[0]
 
 
-_HEIC_SECONDS = 3.0
+_HEIC_SECONDS = 1.5
 
 
 # --- Whole or refused -----------------------------------------------------------------------------
