@@ -31,7 +31,7 @@ def build(name: str) -> keras.Model:
         return keras.applications.VGG19(weights=None)
     from oracle import TINY
 
-    layers: list[keras.Layer] = [keras.Input((TINY.size, TINY.size, 3))]
+    layers: list[keras.Layer] = [keras.Input(TINY.shape)]
     for layer in TINY.layers:
         if layer.kind == "Conv2D":
             layers.append(

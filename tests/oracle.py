@@ -19,7 +19,7 @@ TINY = Spec(
     blocks=(((3, 8),), ((3, 8), (1, 8)), ((3, 8),), ((3, 8),), ((3, 8),)),
     hidden=(16, 16),
     classes=10,
-    size=32,
+    shape=(32, 32, 3),
 )
 TINY_RECIPE = Recipe(name="tiny", size=32, fit="resize-crop", side=36, filter="bicubic")
 TINY_SQUASH = Recipe(name="keras", size=32, fit="squash", side=None, filter="nearest")
@@ -40,10 +40,14 @@ def he_normal(spec: Spec, seed: int = 0) -> Weights:
     return weights
 
 
-def forward(spec: Spec, weights: Weights, pixels: Array, normalisation: Normalisation = CAFFE) -> dict[str, Array]:
+def forward(
+    spec: Spec, weights: Weights, pixels: Array, normalisation: Normalisation | None = CAFFE
+) -> dict[str, Array]:
     """Every layer's output by name, channels last, for pixels (N, H, W, 3) RGB 0-255; and `logits`."""
-    x = pixels[..., ::-1] if normalisation.order == "BGR" else pixels
-    x = (x - np.array(normalisation.mean, np.float64)) / np.array(normalisation.deviation, np.float64)
+    x = pixels.astype(np.float64)
+    if normalisation:
+        x = x[..., ::-1] if normalisation.order == "BGR" else x
+        x = (x - np.array(normalisation.mean)) / np.array(normalisation.deviation)
     outputs = {}
     for layer in spec.layers:
         if layer.kind == "Conv2D":
@@ -55,6 +59,10 @@ def forward(spec: Spec, weights: Weights, pixels: Array, normalisation: Normalis
         elif layer.kind == "MaxPooling2D":
             n, h, w, c = x.shape
             x = x[:, : h // 2 * 2, : w // 2 * 2].reshape(n, h // 2, 2, w // 2, 2, c).max(axis=(2, 4))
+        elif layer.kind == "GlobalAveragePooling2D":
+            x = x.mean(axis=(1, 2))
+        elif layer.kind == "GlobalMaxPooling2D":
+            x = x.max(axis=(1, 2))
         elif layer.kind == "Flatten":
             x = x.reshape(len(x), -1)
         elif layer.kind == "Dense":

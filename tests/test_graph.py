@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from photolabel import engine, graph, metadata
-from photolabel.errors import InvalidModelError
+from photolabel.errors import InvalidModelError, UsageError
 from photolabel.models import CAFFE, Normalisation
 
 import oracle
@@ -45,6 +47,39 @@ def test_the_network_is_the_oracle(tmp_path: Path, normalisation: Normalisation)
     expected = forward(TINY, weights, x, normalisation)["predictions"]
     assert expected.max() < 0.99, "a saturated softmax would prove little"
     np.testing.assert_allclose(run(path, x), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("pooling", [None, "avg", "max"])
+@pytest.mark.parametrize("shape", [(32, 32, 3), (None, None, 3), (None, None, 1)], ids=str)
+def test_networks_without_their_top(tmp_path: Path, shape: tuple[int | None, int | None, int], pooling: Any) -> None:
+    """They take preprocessed input of any size, and give features channels last, as Keras does."""
+    import openvino
+
+    spec = dataclasses.replace(TINY, top=False, pooling=pooling, shape=shape)
+    weights = he_normal(spec)
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"".join(graph.build(spec, weights, None, describe={})))
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    network = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    for height, width in [(32, 32)] if shape[0] else [(32, 32), (70, 33)]:
+        x = np.random.default_rng(0).normal(0, 60, (2, height, width, shape[2])).astype(np.float32)
+        expected = forward(spec, weights, x, None)[spec.layers[-1].name]
+        found = network(x)["features"]
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
+
+
+def test_a_top_needs_a_size() -> None:
+    with pytest.raises(UsageError, match="height and a width"):
+        _ = dataclasses.replace(TINY, shape=(None, None, 3)).layers
+
+
+def test_logits_instead_of_probabilities(tmp_path: Path) -> None:
+    spec = dataclasses.replace(TINY, activation="linear")
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"".join(graph.build(spec, he_normal(TINY), CAFFE, describe={})))
+    x = pixels(2)
+    np.testing.assert_allclose(run(path, x), forward(TINY, he_normal(TINY), x)["logits"], rtol=1e-4, atol=1e-3)
 
 
 def test_every_layer_can_be_asked_for_by_name(tmp_path: Path) -> None:

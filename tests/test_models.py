@@ -52,7 +52,7 @@ def test_oxfords_models(name: str, md5: str, size: int) -> None:
     assert github == f"https://github.com/fchollet/deep-learning-models/releases/download/v0.1/{weights.name}"
     assert len(model.labels) == spec.classes == 1000
     assert [recipe.name for recipe in model.recipes] == ["crop", "keras"]
-    assert all(recipe.size == spec.size for recipe in model.recipes)
+    assert all((recipe.size, recipe.size, 3) == spec.shape for recipe in model.recipes)
     assert model.normalisation and model.normalisation.order == "BGR"
     assert md5 in model.source and "CC BY 4.0" in model.licence
     assert model.accuracy and model.accuracy.top1 == 71.3

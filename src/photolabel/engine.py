@@ -84,6 +84,10 @@ class _OpenVINO:
 
         self.precision: Precision = precision
         self._lock = threading.Lock()
+        # In this order, for it is also the order in which they are given up: the blob's memory must outlive the
+        # network that reads it.
+        self._request: Any = None
+        self._mapped: Any = None
         self._core: Any = openvino.Core()
         self._options = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -91,7 +95,6 @@ class _OpenVINO:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
-        self._mapped: Any = None  # the blob's memory, which must outlive the network
         network = self._from_cache(path)
         image, answer = network.inputs[0].partial_shape, network.outputs[0].partial_shape
         photos, answers = openvino.PartialShape([1, -1, -1, 3]), openvino.PartialShape([1, -1])
@@ -103,7 +106,7 @@ class _OpenVINO:
             )
         self.classes: int = answer[1].get_length()
         self.size: int | None = image[1].get_length() if image[1].is_static else None
-        self._request: Any = network.create_infer_request()
+        self._request = network.create_infer_request()
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._lock:  # one run uses all the threads; a second at once would only slow both

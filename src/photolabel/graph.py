@@ -19,16 +19,17 @@ if TYPE_CHECKING:
     from .spec import Layer, Spec
     from .weights import Arrays
 
-INPUT, LOGITS, PROBABILITIES = "pixels", "logits", "probabilities"
+INPUT, LOGITS, PROBABILITIES, FEATURES = "pixels", "logits", "probabilities", "features"
 _OPSET, _IR_VERSION = 17, 8  # old enough for every runtime of the last years
 
 
 def build(
-    spec: Spec, arrays: Arrays, normalisation: Normalisation, *, describe: Mapping[str, str]
+    spec: Spec, arrays: Arrays, normalisation: Normalisation | None, *, describe: Mapping[str, str]
 ) -> Iterator[bytes | memoryview]:
     """The ONNX model of `spec` with the weights `arrays`, which must have passed `weights.check`, as chunks of a file.
 
-    `describe` becomes the file's metadata. The same arguments give the same bytes.
+    Without `normalisation` the input is what Keras' `preprocess_input` makes, not pixels. `describe` becomes the
+    file's metadata. The same arguments give the same bytes.
     """
     from onnx import TensorProto, helper
 
@@ -36,11 +37,24 @@ def build(
     x = _normalise(drawing, normalisation)
     for layer in spec.layers:
         x = _DRAW[layer.kind](drawing, x, layer, arrays)
-    drawing.add("Softmax", [x], PROBABILITIES, axis=-1)
+    last = spec.layers[-1]
+    if not spec.top and len(last.shape) == 4:
+        name = drawing.add("Transpose", [x], FEATURES, perm=[0, 2, 3, 1])
+    elif not spec.top:
+        name = drawing.add("Identity", [x], FEATURES)
+    elif spec.activation == "softmax":
+        name = drawing.add("Softmax", [x], PROBABILITIES, axis=-1)
+    else:
+        name = LOGITS
 
-    pixels = helper.make_tensor_value_info(INPUT, TensorProto.FLOAT, ["N", spec.size, spec.size, 3])
-    answer = helper.make_tensor_value_info(PROBABILITIES, TensorProto.FLOAT, ["N", spec.classes])
-    graph = helper.make_graph(drawing.nodes, spec.name, [pixels], [answer])
+    value = helper.make_tensor_value_info
+    shape = ["N", *(axis or f"axis_{i}" for i, axis in enumerate(spec.shape, 1))]
+    graph = helper.make_graph(
+        drawing.nodes,
+        spec.name,
+        [value(INPUT, TensorProto.FLOAT, shape)],
+        [value(name, TensorProto.FLOAT, ["N", *(axis or f"out_{i}" for i, axis in enumerate(last.shape[1:], 1))])],
+    )
     model = helper.make_model(
         helper.make_graph([], "", [], []),
         opset_imports=[helper.make_opsetid("", _OPSET)],
@@ -114,10 +128,12 @@ class _Drawing:
         return name
 
 
-def _normalise(drawing: _Drawing, normalisation: Normalisation) -> str:
+def _normalise(drawing: _Drawing, normalisation: Normalisation | None) -> str:
     import numpy as np
 
     x = INPUT
+    if normalisation is None:
+        return drawing.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
     if normalisation.order == "BGR":
         x = drawing.add("Gather", [x, drawing.constant("channel_order", np.array([2, 1, 0]))], "bgr", axis=3)
     x = drawing.add("Sub", [x, drawing.constant("mean", np.array(normalisation.mean, np.float32))], "centred")
@@ -166,12 +182,22 @@ def _dense(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
     return drawing.add("Relu", [drawing.add("Gemm", inputs, f"{layer.name}/linear")], layer.name)
 
 
+def _average(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+    return drawing.add("Flatten", [drawing.add("GlobalAveragePool", [x], f"{layer.name}/map")], layer.name)
+
+
+def _maximum(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+    return drawing.add("Flatten", [drawing.add("GlobalMaxPool", [x], f"{layer.name}/map")], layer.name)
+
+
 _DRAW = {
     "InputLayer": _input,
     "Conv2D": _convolution,
     "MaxPooling2D": _pooling,
     "Flatten": _flatten,
     "Dense": _dense,
+    "GlobalAveragePooling2D": _average,
+    "GlobalMaxPooling2D": _maximum,
 }
 
 

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Kind = Literal["InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense"]
+from .errors import UsageError
+
+Kind = Literal[
+    "InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "GlobalAveragePooling2D", "GlobalMaxPooling2D"
+]
 
 # Columns A to E of table 1 in its own notation: convK-F is a KxK convolution with F filters; every block ends
 # in a 2x2 max pooling of stride 2. All convolutions have stride 1, 'same' padding and a ReLU.
@@ -56,18 +60,22 @@ class Spec:
     """An architecture of the VGG family.
 
     `blocks` holds, for each block, the (kernel side, filters) of its convolutions; `hidden` the widths of the
-    dense layers before the classifier; `size` the side of the square RGB input in pixels.
+    dense layers before the classifier; `shape` the input's height, width and channels, where None is any.
+    Without its `top` a network ends in its last block, or in the average or maximum over all places (`pooling`).
     """
 
     name: str
     blocks: tuple[tuple[tuple[int, int], ...], ...]
     hidden: tuple[int, ...] = (4096, 4096)
     classes: int = 1000
-    size: int = 224
+    shape: tuple[int | None, int | None, int] = (224, 224, 3)
+    top: bool = True
+    pooling: Literal["avg", "max"] | None = None
+    activation: Literal["softmax", "linear"] = "softmax"
 
     @property
     def layers(self) -> tuple[Layer, ...]:
-        """All layers from the input to the class probabilities, in order."""
+        """All layers from the input to the last output, in order."""
         return tuple(self._layers())
 
     @property
@@ -81,21 +89,30 @@ class Spec:
         return sum(layer.parameters for layer in self._layers())
 
     def _layers(self) -> Iterator[Layer]:
-        side, channels = self.size, 3
-        yield Layer("input", "InputLayer", (None, side, side, channels))
+        height, width, channels = self.shape
+        yield Layer("input_1", "InputLayer", (None, height, width, channels))
         for b, block in enumerate(self.blocks, 1):
-            for c, (kernel, filters) in enumerate(block, 1):
-                shape = (None, side, side, filters)
-                yield Layer(f"block{b}_conv{c}", "Conv2D", shape, (kernel, kernel, channels, filters))
+            for c, (side, filters) in enumerate(block, 1):
+                kernel = (side, side, channels, filters)
+                yield Layer(f"block{b}_conv{c}", "Conv2D", (None, height, width, filters), kernel)
                 channels = filters
-            side //= 2
-            yield Layer(f"block{b}_pool", "MaxPooling2D", (None, side, side, channels))
-        width = side * side * channels
-        yield Layer("flatten", "Flatten", (None, width))
+            height, width = (None if x is None else x // 2 for x in (height, width))
+            yield Layer(f"block{b}_pool", "MaxPooling2D", (None, height, width, channels))
+        if self.top:
+            if height is None or width is None:
+                raise UsageError(f"{self.name} with its top needs a height and a width, as in {(224, 224, 3)}.")
+            yield from self._top(height * width * channels)
+        elif self.pooling == "avg":
+            yield Layer("global_average_pooling2d", "GlobalAveragePooling2D", (None, channels))
+        elif self.pooling == "max":
+            yield Layer("global_max_pooling2d", "GlobalMaxPooling2D", (None, channels))
+
+    def _top(self, units: int) -> Iterator[Layer]:
+        yield Layer("flatten", "Flatten", (None, units))
         names = [f"fc{i}" for i in range(1, len(self.hidden) + 1)] + ["predictions"]
-        for name, units in zip(names, (*self.hidden, self.classes), strict=True):
-            yield Layer(name, "Dense", (None, units), (width, units))
-            width = units
+        for name, wanted in zip(names, (*self.hidden, self.classes), strict=True):
+            yield Layer(name, "Dense", (None, wanted), (units, wanted))
+            units = wanted
 
 
 def _parse(row: str) -> tuple[tuple[tuple[int, int], ...], ...]:
