@@ -187,3 +187,21 @@ def test_compiling_is_announced_on_a_terminal(
     monkeypatch.setattr(progress, "watched", lambda: True)
     engine.open_engine(tiny)
     assert "compiling tiny for this processor" in capsys.readouterr().err
+
+
+def test_inner_layers_come_beside_the_answer(tiny: Path) -> None:
+    x = pixels(2)
+    network = engine.open_engine(tiny, layers=["fc2", "logits", "block1_conv1"])
+    found = network.run(x)
+    expected = forward(TINY, he_normal(TINY), x)
+    assert list(found) == ["probabilities", "fc2", "logits", "block1_conv1"] == list(network.shapes)
+    np.testing.assert_array_equal(network(x), found["probabilities"])
+    for name in ("fc2", "logits"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-2)
+    assert network.shapes["fc2"] == (None, 16) and network.shape == (None, 32, 32, 3)
+    assert blobs() == [], "never a second copy of the weights for the sake of a layer"
+
+
+def test_a_layer_that_is_not_there_is_a_usage_error(tiny: Path) -> None:
+    with pytest.raises(UsageError, match="no layer 'fc3'. Close: .*fc2"):
+        engine.open_engine(tiny, layers=["fc3"])

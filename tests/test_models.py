@@ -340,7 +340,11 @@ def test_a_network_that_needs_more_than_pixels_is_invalid(tmp_path: Path) -> Non
 
 
 def test_a_network_that_compiles_but_cannot_be_run_is_invalid(tmp_path: Path) -> None:
-    path = network(tmp_path / "x.onnx", ["N", 32, 48, 3], ["N", 3], mean(1, 2))
+    """Its shape says that any size will do, but a constant inside says 48."""
+    constant = helper.make_node("Constant", [], ["c"], value=helper.make_tensor("c", 1, [1, 48, 1, 3], [0.0] * 144))
+    nodes = [constant, helper.make_node("Add", ["x", "c"], ["s"]), mean(1, 2)]
+    nodes[2].input[0] = "s"
+    path = network(tmp_path / "x.onnx", ["N", "H", 32, 3], ["N", 3], *nodes)
     with photolabel.load(path) as classifier, pytest.raises(InvalidModelError, match="cannot be run on pixels"):
         classifier.classify(PHOTO)
 

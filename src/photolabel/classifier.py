@@ -117,14 +117,18 @@ class Classifier:
         self.limits = limits
         self._run = run
         self._reload = reload
-        if run.classes != len(model.labels):
+        side, (main, *_) = self.recipe.size, run.shapes.values()
+        pictures = len(run.shape) == 4 and run.shape[0] in (None, 1) and run.shape[3] in (None, 3)
+        if not pictures or len(main) != 2 or main[1] is None:
             raise InvalidModelError(
-                f"{model.name} names {len(model.labels)} classes but its network has {run.classes}."
+                f"{model.name}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes)."
             )
-        if run.size not in (None, self.recipe.size):
+        if main[1] != len(model.labels):
+            raise InvalidModelError(f"{model.name} names {len(model.labels)} classes but its network has {main[1]}.")
+        if not all(have in (None, side) for have in run.shape[1:3]):
             raise InvalidModelError(
-                f"{model.name}: its network takes {run.size} x {run.size} pixels, but the recipe "
-                f"{self.recipe.name} makes {self.recipe.size} x {self.recipe.size}."
+                f"{model.name}: its network takes {run.shape[2]} x {run.shape[1]} pixels, but the recipe "
+                f"{self.recipe.name} makes {side} x {side}."
             )
 
     @property

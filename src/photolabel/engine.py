@@ -7,11 +7,13 @@ the record that the store made of it.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import os
 import platform
 import re
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32"]
 BLOB = ".blob"
+Shape = tuple[int | None, ...]
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")  # a file name that may be part of another's
 # OpenVINO's own default is bf16 wherever the processor has it, so the hint is always given.
 _HINTS: dict[Precision, str] = {"fp32": "f32"}
@@ -33,16 +36,20 @@ _HINTS: dict[Precision, str] = {"fp32": "f32"}
 class Engine(Protocol):
     """A network ready to run.
 
-    Called with pixels, float32 (N, H, W, 3), RGB, 0-255, it returns probabilities, float32 (N, classes), in an
-    array of the caller's own. Safe to call from several threads.
+    Called with the input of a classifier, pixels float32 (N, H, W, 3) RGB 0-255, it returns its output,
+    probabilities float32 (N, classes), in an array of the caller's own. Safe to call from several threads.
+    `shape` is the input's, `shapes` are the outputs' by name, the main one first; None is any length.
     """
 
     precision: Precision
-    classes: int
-    size: int | None  # side of the square input; None where any will do
+    shape: Shape
+    shapes: dict[str, Shape]
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Run the network."""
+        """Run the network and return its main output."""
+
+    def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """Run the network and return all outputs that were asked for, by name."""
 
     def close(self) -> None:
         """Free its memory; closing twice does no harm."""
@@ -60,12 +67,14 @@ def open_engine(
     *,
     precision: str = "fp32",
     threads: int | None = None,
+    layers: Sequence[str] = (),
 ) -> Engine:
     """Return the network of the ONNX file at `path`, ready to run on this processor.
 
-    `threads` is how many to use, by default as many as there are processors; results differ by some 1e-6 between
-    counts, never between runs or batch sizes. Raises `UsageError` for an unknown precision or thread count and
-    `InvalidModelError` for a file that is no sound network.
+    `layers` names inner tensors to be given out beside the network's own output; such a network is compiled anew each
+    time rather than kept beside the plain one. `threads` is how many to use, by default as many as there are
+    processors; results differ by some 1e-6 between counts, never between runs or batch sizes. Raises `UsageError`
+    for an unknown precision, thread count or layer, and `InvalidModelError` for a file that is no sound network.
     """
     if precision not in _HINTS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(_HINTS)}.")
@@ -73,13 +82,13 @@ def open_engine(
         threads = available_threads()
     if not 1 <= threads <= 1024:
         raise UsageError(f"threads={threads}: expected 1 to 1024.")
-    return _OpenVINO(path, precision, threads)
+    return _OpenVINO(path, precision, threads, tuple(layers))
 
 
 class _OpenVINO:
     """The default engine."""
 
-    def __init__(self, path: Path, precision: Precision, threads: int) -> None:
+    def __init__(self, path: Path, precision: Precision, threads: int, layers: tuple[str, ...]) -> None:
         import openvino
 
         self.precision: Precision = precision
@@ -95,20 +104,20 @@ class _OpenVINO:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
-        network = self._from_cache(path)
-        image, answer = network.inputs[0].partial_shape, network.outputs[0].partial_shape
-        photos, answers = openvino.PartialShape([1, -1, -1, 3]), openvino.PartialShape([1, -1])
-        fits = len(network.inputs) == 1 and image.compatible(photos) and answer.compatible(answers)
-        if not (fits and answer[1].is_static):  # unknown ranks do not compile
+        self._layers = layers
+        network = self._compile(path) if layers else self._from_cache(path)
+        if len(network.inputs) != 1 or not all(output.names for output in network.outputs):
             raise InvalidModelError(
-                f"{path}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes) that "
-                "says how many classes it has."
+                f"{path}: expected a network from pixels, its one input, to outputs that have names."
             )
-        self.classes: int = answer[1].get_length()
-        self.size: int | None = image[1].get_length() if image[1].is_static else None
+        self.shape = _shape(network.inputs[0])
+        main, *others = network.outputs
+        # An output may have several names; those asked for are the ones that count.
+        names = [min(main.names), *layers]
+        self.shapes: dict[str, Shape] = dict(zip(names, map(_shape, (main, *others)), strict=True))
         self._request = network.create_infer_request()
 
-    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         with self._lock:  # one run uses all the threads; a second at once would only slow both
             if self._request is None:
                 raise UsageError("this classifier is closed.")
@@ -118,10 +127,13 @@ class _OpenVINO:
                 raise InvalidModelError(
                     f"the network cannot be run on pixels of shape {pixels.shape}, float32: expected one that can."
                 ) from None
-            result: NDArray[np.float32] = self._request.get_output_tensor(0).data.copy()
-        if not np.isfinite(result).all():
+            results = {name: self._request.get_output_tensor(i).data.copy() for i, name in enumerate(self.shapes)}
+        if not all(np.isfinite(result).all() for result in results.values()):
             raise InvalidModelError("the network answers NaN or infinity: its weights are damaged.")
-        return result
+        return results
+
+    def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        return next(iter(self.run(pixels).values()))
 
     def close(self) -> None:
         with self._lock:
@@ -131,6 +143,7 @@ class _OpenVINO:
     def _from_cache(self, path: Path) -> Any:
         """The compiled network, out of the cache where it is there and sound."""
         cache = store.Store()
+        network = None
         try:
             name = self._blob_name(path, cache)
             network = self._import(cache, name)
@@ -145,7 +158,7 @@ class _OpenVINO:
                     _remove_older(cache, name)
         except StoreError:
             # No cache to be had (no home, a full disk, ...): slower, but no reason not to answer.
-            network = self._compile(path)
+            network = network or self._compile(path)
         return network
 
     def _blob_name(self, path: Path, cache: store.Store) -> str:
@@ -180,10 +193,24 @@ class _OpenVINO:
             graph.check(path)
         with progress.status(f"compiling {path.stem} for this processor (once) ..."):
             try:
-                return self._core.compile_model(self._core.read_model(path), "CPU", self._options)
+                model = self._core.read_model(path)
+                known = {name for node in model.get_ops() for output in node.outputs() for name in output.names}
+                for layer in self._layers:
+                    if layer not in known:
+                        close = difflib.get_close_matches(layer, known, n=3)
+                        raise UsageError(f"the network has no layer {layer!r}. Close: {', '.join(close) or 'none'}.")
+                model.add_outputs(list(self._layers))
+                return self._core.compile_model(model, "CPU", self._options)
             except RuntimeError:
                 # OpenVINO's message is pages long and holds source paths of its build.
                 raise InvalidModelError(f"{path}: cannot be compiled: expected a sound ONNX network.") from None
+
+
+def _shape(port: Any) -> Shape:
+    shape = port.partial_shape
+    if shape.rank.is_dynamic:
+        return ()
+    return tuple(axis.get_length() if axis.is_static else None for axis in shape)
 
 
 def _remove_older(cache: store.Store, name: str) -> None:
