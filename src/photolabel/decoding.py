@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from PIL import (
-    AvifImagePlugin,
     BmpImagePlugin,
     GifImagePlugin,
     Image,
@@ -206,6 +205,13 @@ _MAGIC = (
     (b"MM\0+", "TIFF"),
 )
 
+
+def _avif(file: Any) -> ImageFile.ImageFile:
+    from PIL import AvifImagePlugin  # the largest of the decoders: loaded for those who have such photos
+
+    return AvifImagePlugin.AvifImageFile(file)
+
+
 _OPENERS: dict[str, Callable[[Any], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,  # of several (MPO) the first, which is a plain JPEG
     "PNG": PngImagePlugin.PngImageFile,
@@ -213,7 +219,7 @@ _OPENERS: dict[str, Callable[[Any], ImageFile.ImageFile]] = {
     "GIF": GifImagePlugin.GifImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,
-    "AVIF": AvifImagePlugin.AvifImageFile,
+    "AVIF": _avif,
 }
 
 

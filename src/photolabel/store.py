@@ -20,9 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from .download import Progress, download
 from .errors import (
     CacheUnwritableError,
     DiskFullError,
@@ -32,7 +32,6 @@ from .errors import (
     StoreError,
     UsageError,
 )
-from .network import Transport
 from .records import (
     ALGORITHMS,
     SAFE,
@@ -44,6 +43,10 @@ from .records import (
     temporary_path,
     write_record,
 )
+
+if TYPE_CHECKING:
+    from .download import Progress
+    from .network import Transport
 
 __all__ = ["Asset", "Store", "Writer", "cache_folder", "digest_of", "offline"]
 
@@ -261,6 +264,8 @@ class Store:
         return True
 
     def _download(self, asset: Asset, partial: Path, progress: Progress | None, transport: Transport | None) -> None:
+        from .download import download  # with all of HTTP behind it, which a warm start never needs
+
         urls = asset.urls
         if mirror := os.environ.get("PHOTOLABEL_MIRROR"):
             urls = (f"{mirror.rstrip('/')}/{quote(asset.name)}",)
