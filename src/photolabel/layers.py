@@ -156,7 +156,9 @@ class _Reader:
         self.sizes = {tensor.name: _dims(tensor) for tensor in model.graph.initializer}  # name -> shape
         for node in model.graph.node:
             if node.op_type == "Constant" and node.output:
-                self.sizes.update({node.output[0]: _dims(a.t) for a in node.attribute if a.name == "value"})
+                for attribute in node.attribute:
+                    if attribute.name == "value":
+                        self.sizes[node.output[0]] = _dims(attribute.t)
         self.graph = _inferred(model)
         self.shapes = {}
         self.whole = set()  # tensors of whole numbers: shapes and indices, which are no layer's business
