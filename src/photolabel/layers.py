@@ -111,6 +111,8 @@ _PLUMBING = {
     "QuantizeLinear", "Range", "Reshape", "Shape", "Slice", "Split", "Squeeze", "Transpose", "Unsqueeze", "Where",
 }  # fmt: skip
 _POINTWISE = {"Add", "Sub", "Mul", "Div", "Sum", "PRelu"}
+# Their constants say how far, along which axes or between which bounds: nobody learned them.
+_UNLEARNED = {"Pad", "ReduceMax", "ReduceMean", "ReduceSum", "Resize", "Tile", "TopK", "Upsample"}
 _BIAS_AFTER = {"MatMul", "Gemm", "Conv", "ConvTranspose"}
 # Suffixes under which our own graphs keep what comes before a layer's activation or squeezing: see graph.py.
 _OUR_INNER = ("/linear", "/map")
@@ -143,8 +145,8 @@ class _BrokenError(Exception):
     """The network contradicts itself or is beyond all bounds."""
 
 
-def _harmless(name: str) -> str:
-    r"""A stranger's name as one short line without control characters: what is none is written as `\x1b`."""
+def harmless(name: str) -> str:
+    r"""Return a stranger's name as one short line: what could act upon a terminal or break XML becomes `\x1b`."""
     text = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in name[:_MAX_NAME])
     return text if len(text) < _MAX_NAME else f"{text[: _MAX_NAME - 1]}…"
 
@@ -246,7 +248,7 @@ class _Reader:
             node.op_type,
             _batched((shape[0], *shape[2:], shape[1]) if shape and len(shape) > 3 else shape),
             node.output,
-            parameters=self._count(node.input) + frozen,
+            parameters=0 if node.op_type in _UNLEARNED else self._count(node.input) + frozen,
             frozen=frozen,
             inputs=tuple(sorted(set(reads))),
             kernel=kernel,
@@ -264,7 +266,7 @@ class _Reader:
     def _keep(self, name: str, kind: str, op: str, shape: Shape | None, outputs: Iterable[str], **more: Any) -> None:
         self.source.update(dict.fromkeys(outputs, len(self.found)))
         self.kinds.append(op)
-        self.found.append(Layer(name=_harmless(name), kind=_harmless(kind), shape=shape, **more))
+        self.found.append(Layer(name=harmless(name), kind=harmless(kind), shape=shape, **more))
 
     def _count(self, names: Iterable[str]) -> int:
         """How many numbers the stored tensors behind `names` hold; one that serves twice is counted once."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from ..errors import InvalidModelError, OutputError, UsageError
-from ..layers import Layer, layers, read
+from ..layers import Layer, harmless, layers, read
 from ..models import Model, known, resolve
 from ..spec import Spec
 from . import diagram, scene, volumes
@@ -43,10 +43,6 @@ def _titled(path: Path) -> str:
     return path.stem
 
 
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:60])
-
-
 def summary(model: Network = DEFAULT) -> str:
     """Return a table of a network's layers: name and kind, output shape, parameters; as Keras prints it.
 
@@ -67,7 +63,7 @@ def summary(model: Network = DEFAULT) -> str:
     rule = max(map(len, lines))
     return "\n".join(
         [
-            f'Model: "{_plain(name)}"',
+            f'Model: "{harmless(name)}"',
             "_" * rule,
             lines[0],
             "=" * rule,
@@ -95,7 +91,7 @@ def plot(model: Network, path: str | Path, *, style: Literal["graph", "volumes"]
     if style not in _STYLES:
         raise UsageError(f"style {style!r}: expected one of {', '.join(_STYLES)}.")
     name, rows = _look(model)
-    _replace(path, write(_STYLES[style](scene.fit(_plain(name), 20, 400), rows)))
+    _replace(path, write(_STYLES[style](scene.fit(harmless(name), 20, 400), rows)))
 
 
 def _replace(path: Path, data: bytes) -> None:

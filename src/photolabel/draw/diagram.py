@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
     from ..layers import Layer
 
-MAX_BOXES = 240  # more cannot be read on any page
+MAX_BOXES = 160  # more cannot be read on any page
 
 _BOX_WIDTH, _BOX_HEIGHT, _GAP = 268, 40, 31
 _TITLE, _PAD, _LANE, _MOST_LANES = 22, 12, 11, 5
 _GUTTER, _BETWEEN = 36, 16  # between columns, and between panels of a column
+_MOST_COLUMNS = 24
 _PAGE = math.sqrt(2)  # width to height: A4 on its side
 
 Place = tuple[int, int]  # panel, box in it
@@ -61,7 +62,7 @@ class _Diagram:
         style.title(self.scene, name, layers, f"{folded}On the arrows: height x width x channels.")
         needed = max(text.bounds[2] for text in self.scene.texts)
         legend = style.legend_width(kinds)
-        self.scene.width = max(inner, legend, needed - style.MARGIN) + 2 * style.MARGIN
+        self.scene.width = math.ceil(max(inner, legend, needed - style.MARGIN)) + 2 * style.MARGIN
         left = (self.scene.width - inner) / 2
         self.corner: list[tuple[float, float]] = []
         self.column = [c for c, column in enumerate(columns) for _ in column]
@@ -74,7 +75,7 @@ class _Diagram:
         self.top = top
         foot = top + max(sum(self._height(p) + _BETWEEN for p in column) for column in columns)
         beside = self.scene.texts[0].bounds[2] + 2 * style.MARGIN + legend < self.scene.width
-        self.scene.height = foot + 8 + (0 if beside else style.LEGEND)
+        self.scene.height = math.ceil(foot + 8 + (0 if beside else style.LEGEND))
         for p in range(len(groups)):
             self._panel(p)
         for p in range(len(groups)):
@@ -95,25 +96,19 @@ class _Diagram:
     def _columns(self) -> list[list[int]]:
         """Panels into columns, in order, so that the page comes nearest to its proportion."""
         heights = [self._height(p) + _BETWEEN for p in range(len(self.groups))]
-        tried: dict[int, tuple[float, list[list[int]]]] = {}  # number of columns -> badness, columns
-        for capacity in sorted(
-            {sum(heights[i:j]) for i in range(len(heights)) for j in range(i + 1, len(heights) + 1)}
-        ):
-            if capacity < max(heights):
-                continue
-            columns: list[list[int]] = [[]]
-            for p, height in enumerate(heights):
-                if columns[-1] and sum(heights[q] for q in columns[-1]) + height > capacity:
-                    columns.append([])
-                columns[-1].append(p)
+        tried = []
+        for count in range(1, min(len(heights), _MOST_COLUMNS) + 1):
+            low, high = max(heights), sum(heights)
+            while high - low > 1 and count > 1:  # the lowest height at which no more columns are needed
+                half = (low + high) / 2
+                low, high = (low, half) if len(_pack(heights, half)) <= count else (half, high)
+            columns = _pack(heights, high)
             longest = max(sum(heights[p] for p in column) for column in columns)
             wide = len(columns) * (self.width + _GUTTER) - _GUTTER + 2 * style.MARGIN
             empty = 1 - sum(heights) / (longest * len(columns))
             badness = abs(math.log(wide / (longest + style.HEAD + 22) / _PAGE)) + empty
-            tried.setdefault(len(columns), (badness, columns))  # the most even come first
-            if len(columns) == 1:
-                break
-        return min(tried.values())[1]
+            tried.append((badness, columns))
+        return min(tried)[1]
 
     # -- where the edges go
 
@@ -235,6 +230,19 @@ class _Diagram:
         self.scene.add(Line(points=points, stroke=style.INK, arrow=True))
         if label:
             self.scene.add(Text(x=x + 9, y=y - 16, text=label, fill=style.INK))
+
+
+def _pack(heights: list[float], capacity: float) -> list[list[int]]:
+    """Positions into columns no higher than `capacity`, in order."""
+    columns: list[list[int]] = [[]]
+    full = 0.0
+    for p, height in enumerate(heights):
+        if columns[-1] and full + height > capacity:
+            columns.append([])
+            full = 0.0
+        columns[-1].append(p)
+        full += height
+    return columns
 
 
 def _detail(layer: Layer) -> str:

@@ -18,6 +18,7 @@ Point = tuple[float, float]
 
 ASCENT, DESCENT = 0.95, 0.25  # of the font, above and below the baseline, in sizes
 _SCALE, _SMOOTH = 2, 2  # pixels a unit; and how many times larger still it is drawn, for smooth edges
+_MOST_PIXELS = 40_000_000  # to draw on; a larger page is drawn without smoothing
 _DASH = 4.0  # length of a dash and of the gap after it
 
 
@@ -135,12 +136,13 @@ def _head(line: Line) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
 
 def png(scene: Scene) -> bytes:
     """The scene as a PNG of 192 pixels an inch."""
-    k = _SCALE * _SMOOTH
+    smooth = _SMOOTH if scene.width * scene.height * (_SCALE * _SMOOTH) ** 2 <= _MOST_PIXELS else 1
+    k = _SCALE * smooth
     image = Image.new("RGB", (round(scene.width * k), round(scene.height * k)), "white")
     canvas = ImageDraw.Draw(image)
     for shape in scene.shapes:
         _paint(canvas, shape, k)
-    small = image.reduce(_SMOOTH)
+    small = image.reduce(smooth)
     # 256 colours are plenty for flat ones and their edges, and a third of the bytes.
     small = small.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = io.BytesIO()

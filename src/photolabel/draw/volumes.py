@@ -139,7 +139,7 @@ def _draw(name: str, layers: Sequence[Layer], groups: list[_Slabs]) -> Scene:
         f"{folded}Sides follow height and width, thickness the channels; neither to a linear scale.",
     )
     right = max([last_right, *(text.bounds[2] for text in scene.texts), style.legend_width(used) + style.MARGIN])
-    scene.width, scene.height = right + style.MARGIN, first_row + 62 + style.LEGEND
+    scene.width, scene.height = math.ceil(right + style.MARGIN), math.ceil(first_row + 62 + style.LEGEND)
     style.legend(scene, used, first_row + 74)
     return scene
 
