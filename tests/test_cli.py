@@ -131,6 +131,13 @@ def test_a_bad_photo_costs_only_its_own_line(tmp_path: Path) -> None:
         (["clasify"], 2, "Did you mean: photolabel classify"),
         (["models", "explode"], 2, "explode"),
         (["models", "download", "vgg17"], 3, "vgg17"),
+        (["summary", "vgg61"], 3, "vgg16"),
+        (["summary", COFFEE], 3, "coffee.jpg"),
+        (["sumary"], 2, "Did you mean: photolabel summary"),
+        (["plot", "vgg16"], 2, "--output"),
+        (["plot", "-o", "x.jpg"], 2, ".png or .svg"),
+        (["plot", "-o", "x.png", "--style", "cubist"], 2, "cubist"),
+        (["plot", "-o", "missing/x.png"], 4, "missing/x.png: cannot be written"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None,
 )
@@ -289,3 +296,28 @@ def test_hostile_labels_cannot_reach_the_terminal(tmp_path: Path, photo: Path) -
         done = run("--model", str(path), str(photo), *arguments)
         assert r"\x1b]0;owned\x07\x0a" in done.stdout
         assert not any(ord(c) < 32 for c in done.stdout.replace("\n", ""))
+
+
+def test_summary_and_plot_need_no_weights_and_nothing_heavy(tmp_path: Path, tiny: Path) -> None:
+    assert run("summary").stdout == run("summary", "vgg16").stdout == f"{photolabel.summary('vgg16')}\n"
+    assert run("summary", str(tiny)).stdout.startswith('Model: "tiny"')
+    for arguments in ([], [str(tiny), "--style", "volumes"], ["efficientnet-lite2"]):
+        for name in ("x.png", "x.svg"):
+            done = run("plot", *arguments, "-o", name, cwd=tmp_path)
+            assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+            assert (tmp_path / name).stat().st_size > 1000
+    program = (
+        "import sys\nfrom photolabel.cli import main\n"
+        f"main(['summary']), main(['plot', '-o', {str(tmp_path / 'y.png')!r}])\n"
+        "print(sorted(set(sys.modules) & {'openvino', 'onnx', 'h5py', 'requests', 'tqdm'}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.strip() == "[]"
+
+
+def test_a_stranger_s_layer_names_cannot_reach_the_terminal(tmp_path: Path) -> None:
+    from test_layers import residual
+
+    done = run("summary", str(residual(tmp_path / "x.onnx", "\x1b]0;owned\x07\nfc9")))
+    assert r"\x1b]0;owned\x07\nfc9 (Conv2D)" in done.stdout
+    assert not any(ord(c) < 32 for c in done.stdout.replace("\n", ""))

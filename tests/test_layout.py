@@ -14,7 +14,7 @@ ROOMS = [
     "errors", "progress", "spec", "labels",
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
-    "weights", "metadata", "models", "graph",
+    "weights", "metadata", "models", "graph", "layers", "draw",
     "engine", "artefacts", "classifier",
     "output",
     "cli",
@@ -24,7 +24,7 @@ DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may s
 # Imports that cost time or memory: only inside functions, and only in these rooms.
 HEAVY = {
     "openvino": {"engine"},
-    "onnx": {"graph"},
+    "onnx": {"graph", "layers"},
     "h5py": {"weights"},
     "requests": {"network"},
     "pi_heif": {"decoding"},

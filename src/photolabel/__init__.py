@@ -25,11 +25,14 @@ _ROOMS = {
     "classify": "classifier",
     "errors": "errors",
     "load": "classifier",
+    "plot": "draw",
+    "summary": "draw",
 }
 
 if TYPE_CHECKING:
     from . import errors
     from .classifier import Answer, Classifier, Prediction, RankedLabel, classify, load
+    from .draw import plot, summary
     from .errors import PhotolabelError
     from .images import Limits
 
@@ -44,6 +47,8 @@ __all__ = [
     "classify",
     "errors",
     "load",
+    "plot",
+    "summary",
 ]
 
 

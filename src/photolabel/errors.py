@@ -16,12 +16,13 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   ├── MissingWeightsError   a known model whose weights are not on this machine
     │   ├── InvalidWeightsError   a weights file that is broken, hostile or in an unknown format
     │   └── WeightsMismatchError  sound weights, but of another network
-    └── StoreError                a file could not be fetched or kept
-        ├── OfflineError          the network is needed, but PHOTOLABEL_OFFLINE forbids it
-        ├── DownloadError         the network or the server failed
-        ├── HashMismatchError     what came is not what was asked for
-        ├── DiskFullError         no room
-        └── CacheUnwritableError  the cache folder cannot be written
+    ├── StoreError                a file could not be fetched or kept
+    │   ├── OfflineError          the network is needed, but PHOTOLABEL_OFFLINE forbids it
+    │   ├── DownloadError         the network or the server failed
+    │   ├── HashMismatchError     what came is not what was asked for
+    │   ├── DiskFullError         no room
+    │   └── CacheUnwritableError  the cache folder cannot be written
+    └── OutputError               a file that was asked for cannot be written
 
 Every class has a `code`, a stable word that machine output carries (`"corrupt-photo"`). The message says what
 was expected, what came and what to do; it holds no address of memory and no library's repr.
@@ -148,3 +149,9 @@ class CacheUnwritableError(StoreError):
     """The cache folder cannot be written."""
 
     code = "cache-unwritable"
+
+
+class OutputError(PhotolabelError):
+    """A file that the caller asked for cannot be written where it was asked for."""
+
+    code = "output-unwritable"

@@ -22,16 +22,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from .. import __version__
-from ..errors import ModelError, PhotoError, PhotolabelError, StoreError, UsageError
+from ..errors import ModelError, OutputError, PhotoError, PhotolabelError, StoreError, UsageError
 from ..output import printable
 
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
 VERBS = {
     "classify": "name what is in photos (the default: a first word that is no verb is a photo)",
     "models": "list, download and verify models",
+    "summary": "print the table of a network's layers",
+    "plot": "draw a network as PNG or SVG",
 }
 
-EXIT_CODES: dict[type[PhotolabelError], int] = {PhotoError: 1, UsageError: 2, ModelError: 3, StoreError: 3}
+EXIT_CODES: dict[type[PhotolabelError], int] = {
+    PhotoError: 1,
+    UsageError: 2,
+    ModelError: 3,
+    StoreError: 3,
+    OutputError: 4,
+}
 _NO_OUTPUT, _OUR_MISTAKE, _INTERRUPTED = 4, 70, 130
 
 

@@ -42,3 +42,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--precision", default="fp32", choices=["fp32"], help="arithmetic of the network")
     group.add_argument("--threads", metavar="N", type=int, help="processors to use; default: all")
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the network to look inside of."""
+    parser.add_argument(
+        "model",
+        nargs="?",
+        default="vgg16",
+        metavar="MODEL",
+        help="a known model (see: photolabel models) or any ONNX file; default: vgg16",
+    )
