@@ -1,6 +1,6 @@
 """A Model -> its one artefact on this machine: a verified, self-describing ONNX file.
 
-Published weights are looked for where they may lie already (our cache, Keras' folder), fetched if need be,
+Published weights are looked for where they may lie already (our cache, Keras' folder, PyTorch's), fetched if need be,
 turned into ONNX once and then, if they were our own download, thrown away: the ONNX holds the same numbers.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from . import engine, graph, models, progress, store, weights
 from .errors import InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
 from .models import Model
-from .weights import keras_h5
+from .store import Asset
 
 
 def locate(model: Model, *, weights_file: Path | None = None) -> Path:
@@ -94,15 +94,23 @@ def _published(cache: store.Store, model: Model) -> Path | None:
     if found is not None:
         return found
     try:
-        path = _keras_folder() / model.weights.name
-        if path.stat().st_size == model.weights.size and cache.known_digest(path, "md5") == model.weights.digest:
+        path = _others_folder(model.weights) / model.weights.name
+        algorithm = model.weights.digest.partition(":")[0]
+        if path.stat().st_size == model.weights.size and cache.known_digest(path, algorithm) == model.weights.digest:
             return path
     except (OSError, RuntimeError, StoreError):  # RuntimeError: there is no home folder
         pass
     return None
 
 
-def _keras_folder() -> Path:
+def _others_folder(asset: Asset) -> Path:
+    """Where Keras, or PyTorch, keeps the same file."""
+    if asset.name.endswith(".pth"):
+        home = os.environ.get("TORCH_HOME")
+        cache = os.environ.get("XDG_CACHE_HOME")
+        return (
+            Path(home) if home else (Path(cache) if cache else Path.home() / ".cache") / "torch"
+        ) / "hub/checkpoints"
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"
 
@@ -141,8 +149,7 @@ def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
         if cache.check(made):  # another process was quicker
             return
         with progress.status(f"preparing {model.name} (once) ..."):
-            arrays = keras_h5.read(source, model.spec)
-            weights.check(arrays, model.spec)
+            arrays = weights.read(source, model.spec)
             with cache.create(made) as file:
                 for chunk in graph.build(model.spec, arrays, model.normalisation, describe=model.describe()):
                     file.write(chunk)
