@@ -106,11 +106,9 @@ def _published(cache: store.Store, model: Model) -> Path | None:
 def _others_folder(asset: Asset) -> Path:
     """Where Keras, or PyTorch, keeps the same file."""
     if asset.name.endswith(".pth"):
-        home = os.environ.get("TORCH_HOME")
-        cache = os.environ.get("XDG_CACHE_HOME")
-        return (
-            Path(home) if home else (Path(cache) if cache else Path.home() / ".cache") / "torch"
-        ) / "hub/checkpoints"
+        home, cache = os.environ.get("TORCH_HOME"), os.environ.get("XDG_CACHE_HOME")
+        torch = Path(home) if home else (Path(cache) if cache else Path.home() / ".cache") / "torch"
+        return torch / "hub" / "checkpoints"
     home = os.environ.get("KERAS_HOME")
     return (Path(home) if home else Path.home() / ".keras") / "models"
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from . import metadata, weights
-from .errors import InvalidModelError, UnknownModelError, UsageError, WeightsMismatchError
+from .errors import InvalidModelError, MissingWeightsError, UnknownModelError, UsageError, WeightsMismatchError
 from .images import CROP, CROP_BILINEAR, KERAS, Recipe
 from .labels import Label, imagenet
 from .spec import VGG16, VGG19, Spec
@@ -266,6 +266,8 @@ def fitting(path: Path) -> Model:
     PyTorch's formats are taken for torchvision's training, with its normalisation, and all others for Oxford's.
     Raises `WeightsMismatchError` for another depth, and what `weights.describe` raises.
     """
+    if not path.is_file():
+        raise MissingWeightsError(f"{path}: no such weights file.")
     described = weights.describe(path)
     suffix = "-torchvision" if described.format in ("torch", "safetensors") else ""
     depths = {sum(layer.kind == "Conv2D" for layer in spec.layers): spec for spec in (VGG16, VGG19)}
