@@ -72,7 +72,10 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     if model.name == models.BUNDLED and model.path is not None:
         verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
     files = (path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB))
+    # vgg16-torchvision-... begins with vgg16- too.
+    longer = tuple(f"{name}-" for name in models.known() if name.startswith(f"{model.name}-"))
     names = [path.name for path in files if path.name.startswith(f"{model.name}-")]
+    names = [name for name in names if not name.startswith(longer)]
     if model.weights is not None and cache.path(model.weights.name).exists():
         names.append(model.weights.name)
     for name in sorted(names):

@@ -77,7 +77,7 @@ def _layers(file: Any) -> list[tuple[str, Any]]:
                 "Keras, save that layer's weights alone: model.layers[i].save_weights(path)."
             )
         arrays = hdf5.group(layer, "vars") if "vars" in layer else None
-        if not arrays:  # pooling, dropout, ...
+        if arrays is None or len(arrays) == 0:  # pooling, dropout, ...
             continue
         assert match
         kind = _KINDS.get(match[1])
