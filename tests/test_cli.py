@@ -125,7 +125,7 @@ def test_a_bad_photo_costs_only_its_own_line(tmp_path: Path) -> None:
         (["--model", "vgg16", COFFEE], 3, "PHOTOLABEL_OFFLINE"),
         (["--model", COFFEE, COFFEE], 3, "coffee.jpg"),
         (["--weights", "missing.h5", COFFEE], 3, "missing.h5"),
-        (["--weights", COFFEE, COFFEE], 3, "HDF5"),
+        (["--weights", COFFEE, COFFEE], 3, "known format"),
         (["--weights", "x.h5", "--model", models.BUNDLED, COFFEE], 2, "takes no other"),
         (["modles"], 2, "Did you mean: photolabel models"),
         (["clasify"], 2, "Did you mean: photolabel classify"),
@@ -257,7 +257,13 @@ def test_exit_codes_are_documented() -> None:
 
 def test_models_lists_what_is_known() -> None:
     rows = lines(run("models").stdout)
-    assert [row.split()[:2] for row in rows[1:]] == [["vgg16", "no"], ["vgg19", "no"], ["efficientnet-lite2", "yes"]]
+    assert [row.split()[:2] for row in rows[1:]] == [
+        ["vgg16", "no"],
+        ["vgg19", "no"],
+        ["vgg16-torchvision", "no"],
+        ["vgg19-torchvision", "no"],
+        ["efficientnet-lite2", "yes"],
+    ]
     assert run("models", "list").stdout == run("models").stdout
 
 

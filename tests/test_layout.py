@@ -14,7 +14,7 @@ ROOMS = [
     "errors", "progress", "spec", "labels",
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
-    "weights", "metadata", "models", "graph", "layers", "draw",
+    "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
     "engine", "artefacts", "classifier",
     "output",
     "cli",

@@ -58,8 +58,37 @@ def test_oxfords_models(name: str, md5: str, size: int) -> None:
     assert model.accuracy and model.accuracy.top1 == 71.3
 
 
+@pytest.mark.parametrize(
+    ("name", "sha256", "size", "top1"),
+    [
+        ("vgg16", "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0", 553_433_881, 71.592),
+        ("vgg19", "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44", 574_673_361, 72.376),
+    ],
+)
+def test_torchvisions_models(name: str, sha256: str, size: int, top1: float) -> None:
+    """The networks of Oxford's shape that torchvision trained, with its own way to make the input."""
+    model = models.known()[f"{name}-torchvision"]
+    assert model.weights and model.spec is models.known()[name].spec and model.normalisation and model.accuracy
+    assert (model.weights.digest, model.weights.size) == (f"sha256:{sha256}", size)
+    assert model.weights.urls == (f"https://download.pytorch.org/models/{name}-{sha256[:8]}.pth",)
+    assert model.accuracy.top1 == top1 and "BSD-3-Clause" in model.licence
+    (recipe,) = model.recipes
+    assert (recipe.name, recipe.size, recipe.side, recipe.filter) == ("crop", 224, 256, "bilinear")
+    pixel = np.array([10.0, 100.0, 200.0])
+    ours = (pixel[::-1] - model.normalisation.mean) / model.normalisation.deviation
+    theirs = (pixel / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)
+    assert model.normalisation.order == "BGR"
+    np.testing.assert_allclose(ours[::-1], theirs, rtol=1e-12)
+
+
 def test_the_table_and_no_theano() -> None:
-    assert list(models.known()) == ["vgg16", "vgg19", "efficientnet-lite2"]
+    assert list(models.known()) == [
+        "vgg16",
+        "vgg19",
+        "vgg16-torchvision",
+        "vgg19-torchvision",
+        "efficientnet-lite2",
+    ]
     assert all("th_" not in url for m in models.known().values() if m.weights for url in m.weights.urls)
     assert models.BUNDLED in models.known()
     bundled = models.known()[models.BUNDLED]
@@ -85,7 +114,7 @@ def test_a_path_is_read(tiny: Path) -> None:
 
 @pytest.mark.parametrize("name", ["vg16", "VGG16", "vgg", "efficientnet_lite2"])
 def test_a_misspelt_name_gets_a_suggestion(name: str) -> None:
-    with pytest.raises(UnknownModelError, match="expected one of vgg16, vgg19, efficientnet-lite2.*Did you mean"):
+    with pytest.raises(UnknownModelError, match="expected one of vgg16, vgg19, vgg16-torchvision.*Did you mean"):
         models.resolve(name)
 
 
@@ -160,7 +189,7 @@ def test_a_description_comes_back(
     assert round_trip(tmp_path_factory.mktemp("trip"), model) == model
 
 
-@pytest.mark.parametrize("name", ["vgg16", "vgg19", "efficientnet-lite2"])
+@pytest.mark.parametrize("name", ["vgg16", "vgg19", "vgg16-torchvision", "efficientnet-lite2"])
 def test_what_is_known_of_a_model_travels_in_its_file(tmp_path: Path, name: str) -> None:
     model = models.known()[name]
     bare = replace(model, spec=None, normalisation=None, weights=None, path=None)

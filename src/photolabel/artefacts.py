@@ -1,6 +1,6 @@
 """A Model -> its one artefact on this machine: a verified, self-describing ONNX file.
 
-Published weights are looked for where they may lie already (our cache, Keras' folder), fetched if need be,
+Published weights are looked for where they may lie already (our cache, Keras' folder, PyTorch's), fetched if need be,
 turned into ONNX once and then, if they were our own download, thrown away: the ONNX holds the same numbers.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from . import engine, graph, models, progress, store, weights
 from .errors import InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
 from .models import Model
-from .weights import keras_h5
+from .store import Asset
 
 
 def locate(model: Model, *, weights_file: Path | None = None) -> Path:
@@ -35,7 +35,8 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
         source = _published(cache, model) or _fetch(cache, model)
         _make(cache, model, source, made)
         # The ONNX holds the same numbers: one copy is enough. But Keras' folder may be our cache, and is not ours.
-        if source.parent == cache.folder != _keras_folder():
+        # By what the folders are, not by their names: Keras' own copy is not ours to delete, whatever links lead to it.
+        if source.parent == cache.folder and not _same(cache.folder, _others_folder(model.weights)):
             cache.remove(source.name)
     return cache.path(made)
 
@@ -73,7 +74,10 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     if model.name == models.BUNDLED and model.path is not None:
         verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
     files = (path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB))
+    # vgg16-torchvision-... begins with vgg16- too.
+    longer = tuple(f"{name}-" for name in models.known() if name.startswith(f"{model.name}-"))
     names = [path.name for path in files if path.name.startswith(f"{model.name}-")]
+    names = [name for name in names if not name.startswith(longer)]
     if model.weights is not None and cache.path(model.weights.name).exists():
         names.append(model.weights.name)
     for name in sorted(names):
@@ -95,17 +99,30 @@ def _published(cache: store.Store, model: Model) -> Path | None:
     if found is not None:
         return found
     try:
-        path = _keras_folder() / model.weights.name
-        if path.stat().st_size == model.weights.size and cache.known_digest(path, "md5") == model.weights.digest:
+        path = _others_folder(model.weights) / model.weights.name
+        algorithm = model.weights.digest.partition(":")[0]
+        if path.stat().st_size == model.weights.size and cache.known_digest(path, algorithm) == model.weights.digest:
             return path
     except (OSError, StoreError):
         pass
     return None
 
 
-def _keras_folder() -> Path:
-    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111  # pathlib raises without a home
-    return Path(os.path.abspath(home)) / "models"  # noqa: PTH100
+def _others_folder(asset: Asset) -> Path:
+    """Where Keras, or PyTorch, keeps the same file."""
+    if asset.name.endswith(".pth"):
+        cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+        folder = f"{os.environ.get('TORCH_HOME') or f'{cache}/torch'}/hub/checkpoints"
+    else:
+        folder = f"{os.environ.get('KERAS_HOME') or '~/.keras'}/models"
+    return Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111  # pathlib raises without a home
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:  # one of them is not there
+        return False
 
 
 def _fetch(cache: store.Store, model: Model) -> Path:
@@ -142,8 +159,7 @@ def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
         if cache.check(made):  # another process was quicker
             return
         with progress.status(f"preparing {model.name} (once) ..."):
-            arrays = keras_h5.read(source, model.spec)
-            weights.check(arrays, model.spec)
+            arrays = weights.read(source, model.spec)
             with cache.create(made) as file:
                 for chunk in graph.build(model.spec, arrays, model.normalisation, describe=model.describe()):
                     file.write(chunk)

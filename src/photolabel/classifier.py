@@ -231,14 +231,19 @@ def load(
 
     Without `model`, the one that PHOTOLABEL_MODEL names, else VGG16 where its weights are on this machine, else the
     bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
-    a terminal. `weights` is a file to use instead of the published weights; `recipe` the way to make the input
+    a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
+    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
+    way to make the input
     (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`. `threads` is how many
     processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be had, and
     `UsageError` for a wrong argument.
     """
-    if weights is not None and model is None:
-        model = "vgg16"
-    known = artefacts.default() if model is None else models.resolve(model)  # type: ignore[arg-type]
+    if model is not None:
+        known = models.resolve(model)  # type: ignore[arg-type]
+    elif weights is not None:
+        known = models.fitting(Path(weights))
+    else:
+        known = artefacts.default()
     known.recipe(recipe)  # a wrong name should not wait for a download
     path = artefacts.locate(known, weights_file=None if weights is None else Path(weights))
     described = models.read(path) if known.path is None else known

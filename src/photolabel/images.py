@@ -27,6 +27,7 @@ from .errors import (
 
 __all__ = [
     "CROP",
+    "CROP_BILINEAR",
     "DEFAULT_LIMITS",
     "KERAS",
     "LITE2",
@@ -112,6 +113,8 @@ def _is_side(value: object) -> bool:
 KERAS = Recipe(name="keras", size=224, fit="squash", side=None, filter="nearest")
 # The one-crop protocol of the ImageNet papers and of torchvision.
 CROP = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bicubic")
+# The same with the filter that torchvision's own weights were trained and measured with (models/_api.py).
+CROP_BILINEAR = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bilinear")
 # EfficientNet-Lite2: 260 pixels, CROP_PADDING = 32 (preprocessing.py of the original).
 LITE2 = Recipe(name="efficientnet-lite2", size=260, fit="crop-resize", side=292, filter="bicubic")
 RECIPES = {recipe.name: recipe for recipe in (KERAS, CROP, LITE2)}

@@ -8,16 +8,13 @@ Field numbers: onnx/onnx.proto of the ONNX standard.
 from __future__ import annotations
 
 import os
-from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
+from . import protobuf
 from .errors import InvalidModelError
 
 _METADATA_PROPS = 14  # of ModelProto: repeated StringStringEntryProto
 _KEY, _VALUE = 1, 2  # of StringStringEntryProto
-_VARINT, _BYTES = 0, 2  # protobuf wire types
-_FIXED = {1: 8, 5: 4}  # those of a fixed size: bytes
 
 MAX_BYTES = 16 * 2**20  # of all entries: half a million labels fit, a bomb does not
 _MAX_FIELDS = 100_000
@@ -32,27 +29,22 @@ def read(path: Path) -> dict[str, str]:
     with path.open("rb") as file:
         end = os.fstat(file.fileno()).st_size
         found: dict[str, str] = {}
-        fields = total = 0
-        while file.tell() < end:
-            fields += 1
-            number, wire = divmod(_varint(file), 8)
-            if fields > _MAX_FIELDS or number == 0:
-                raise _broken()
-            if wire == _VARINT:
-                _varint(file)
-                continue
-            size = _varint(file) if wire == _BYTES else _FIXED.get(wire)
-            if size is None or size > end - file.tell():
-                raise _broken()
-            if number != _METADATA_PROPS or wire != _BYTES:
-                file.seek(size, os.SEEK_CUR)
-                continue
-            total += size
-            if total > MAX_BYTES:
-                raise InvalidModelError(f"the ONNX file's metadata is too large: at most {MAX_BYTES} bytes are read.")
-            key, value = _entry(file.read(size))
-            found[key] = value
-    if not fields:
+        total = 0
+        walker = protobuf.Walker(file, most=_MAX_FIELDS)
+        try:
+            for field in walker.fields(0, end):
+                if field.number != _METADATA_PROPS or field.wire != protobuf.BYTES:
+                    continue
+                total += field.size
+                if total > MAX_BYTES:
+                    raise InvalidModelError(
+                        f"the ONNX file's metadata is too large: at most {MAX_BYTES} bytes are read."
+                    )
+                key, value = _entry(walker, field)
+                found[key] = value
+        except (protobuf.BrokenMessageError, UnicodeDecodeError):
+            raise _broken() from None
+    if not end:
         raise _broken()
     return found
 
@@ -61,30 +53,10 @@ def _broken() -> InvalidModelError:
     return InvalidModelError("not an ONNX file, or a broken one: expected a sound protobuf message.")
 
 
-def _varint(file: BinaryIO) -> int:
-    value = 0
-    for shift in range(0, 70, 7):  # at most ten bytes of seven bits
-        byte = file.read(1)
-        if not byte:
-            raise _broken()
-        value |= (byte[0] & 0x7F) << shift
-        if byte[0] < 0x80:
-            return value
-    raise _broken()
-
-
-def _entry(message: bytes) -> tuple[str, str]:
-    file = BytesIO(message)
+def _entry(walker: protobuf.Walker, message: protobuf.Field) -> tuple[str, str]:
     parts = {_KEY: "", _VALUE: ""}
-    while file.tell() < len(message):
-        number, wire = divmod(_varint(file), 8)
-        if wire != _BYTES:
+    for field in walker.fields(message.start, message.start + message.size):
+        if field.wire != protobuf.BYTES:
             raise _broken()
-        size = _varint(file)
-        if size > len(message) - file.tell():
-            raise _broken()
-        try:
-            parts[number] = file.read(size).decode("utf-8")
-        except UnicodeDecodeError:
-            raise _broken() from None
+        parts[field.number] = walker.bytes(field).decode("utf-8")
     return parts[_KEY], parts[_VALUE]

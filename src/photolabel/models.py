@@ -11,9 +11,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from . import metadata
-from .errors import InvalidModelError, UnknownModelError, UsageError
-from .images import CROP, KERAS, Recipe
+from . import metadata, weights
+from .errors import InvalidModelError, MissingWeightsError, UnknownModelError, UsageError, WeightsMismatchError
+from .images import CROP, CROP_BILINEAR, KERAS, Recipe
 from .labels import Label, imagenet
 from .spec import VGG16, VGG19, Spec
 from .store import Asset
@@ -37,6 +37,14 @@ class Normalisation:
 
 # Keras' mode 'caffe': ImageNet's mean colour, no scaling (keras/applications/imagenet_utils.py).
 CAFFE = Normalisation(order="BGR", mean=(103.939, 116.779, 123.68))
+
+# torchvision's: RGB in 0-1 less (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225) (torchvision/transforms/_presets.py);
+# on the scale 0-255 and blue first, for `weights` turns every first kernel to that order.
+TORCHVISION = Normalisation(
+    order="BGR",
+    mean=(0.406 * 255, 0.456 * 255, 0.485 * 255),
+    deviation=(0.225 * 255, 0.224 * 255, 0.229 * 255),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +130,28 @@ def _oxford(spec: Spec, weights: Asset, top1: float, top5: float) -> Model:
     )
 
 
+def _torchvision(spec: Spec, name: str, sha256: str, size: int, top1: float, top5: float) -> Model:
+    return Model(
+        name=f"{spec.name.lower()}-torchvision",
+        recipes=(CROP_BILINEAR,),
+        labels=imagenet(),
+        source=f"torchvision's {spec.name}_Weights.IMAGENET1K_V1, trained by torchvision, sha256 {sha256}",
+        licence="BSD-3-Clause, that of torchvision, which states none for the weights alone",
+        accuracy=Accuracy(top1=top1, top5=top5, source="https://pytorch.org/vision/stable/models.html"),
+        spec=spec,
+        normalisation=TORCHVISION,
+        weights=Asset(
+            name=name, urls=(f"https://download.pytorch.org/models/{name}",), digest=f"sha256:{sha256}", size=size
+        ),
+    )
+
+
 @functools.cache
 def known() -> dict[str, Model]:
-    """Return the table of known models, by name. Hashes: keras/applications/vgg16.py and vgg19.py."""
+    """Return the table of known models, by name.
+
+    Hashes: keras/applications/vgg16.py and vgg19.py; torchvision's names hold the first eight digits of theirs.
+    """
     vgg16 = _keras(
         "vgg16",
         "vgg16_weights_tf_dim_ordering_tf_kernels.h5",
@@ -140,6 +167,22 @@ def known() -> dict[str, Model]:
     models = [
         _oxford(VGG16, vgg16, 71.3, 90.1),
         _oxford(VGG19, vgg19, 71.3, 90.0),
+        _torchvision(
+            VGG16,
+            "vgg16-397923af.pth",
+            "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+            553_433_881,
+            71.592,
+            90.382,
+        ),
+        _torchvision(
+            VGG19,
+            "vgg19-dcbb9e9d.pth",
+            "dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44",
+            574_673_361,
+            72.376,
+            90.876,
+        ),
         read(Path(str(resources.files("photolabel").joinpath("data", f"{BUNDLED}.onnx")))),
     ]
     return {model.name: model for model in models}
@@ -215,6 +258,25 @@ def _accuracy(value: object) -> Accuracy:
         } if all(0 <= each <= 100 and each is not True for each in (top1, top5 or 0)):  # NaN is refused too
             return Accuracy(top1=top1, top5=top5, source=source)
     raise ValueError("expected top1, top5 and source")
+
+
+def fitting(path: Path) -> Model:
+    """Return the known model whose network the weights file at `path` is of, by its number of convolutions.
+
+    PyTorch's formats are taken for torchvision's training, with its normalisation, and all others for Oxford's.
+    Raises `WeightsMismatchError` for another depth, and what `weights.describe` raises.
+    """
+    if not path.is_file():
+        raise MissingWeightsError(f"{path}: no such weights file.")
+    described = weights.describe(path)
+    suffix = "-torchvision" if described.format in ("torch", "safetensors") else ""
+    depths = {sum(layer.kind == "Conv2D" for layer in spec.layers): spec for spec in (VGG16, VGG19)}
+    if described.convolutions not in depths:
+        raise WeightsMismatchError(
+            f"{path.name}: expected the weights of VGG16 or VGG19, with {' or '.join(map(str, depths))} convolutions; "
+            f"this file has {described.convolutions}."
+        )
+    return known()[depths[described.convolutions].name.lower() + suffix]
 
 
 def with_weights(model: Model, digest: str) -> Model:

@@ -487,7 +487,7 @@ def test_hostile_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
         read(tmp_path, content)
     assert time.perf_counter() - start < 1
     said = str(caught.value)
-    assert said.startswith("weights.pth: ") and len(said) < 700 and "0x7f" not in said
+    assert len(said) < 700 and "0x7f" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
 
 

@@ -33,7 +33,11 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="a known model (see: photolabel models) or an ONNX file; default: PHOTOLABEL_MODEL, else vgg16 if its "
         "weights are on this machine, else the bundled efficientnet-lite2",
     )
-    group.add_argument("--weights", metavar="FILE", help="use this Keras .h5 file instead of the published weights")
+    group.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="use this file's weights (Keras, PyTorch, safetensors, Caffe, npz) instead of the published ones",
+    )
     group.add_argument(
         "--recipe",
         metavar="NAME",

@@ -1,7 +1,7 @@
-"""The table of a ZIP archive whose entries are stored, not compressed: what torch.save and numpy.savez write.
+"""The table of a ZIP archive whose entries are stored, not compressed: what torch.save, numpy.savez and Keras write.
 
 The standard library's zipfile reads the whole table into objects before anyone can object to it and takes
-compressed entries; this reads only what those two programs write, within limits, and nothing else. With
+compressed entries; this reads only what those programs write, within limits, and nothing else. With
 stored entries only, no entry can be larger than the file, so a bomb cannot exist.
 """
 
@@ -16,6 +16,7 @@ from ..errors import InvalidWeightsError
 
 MAX_ENTRIES = 20_000  # the largest published checkpoints hold a few thousand tensors
 MAX_TABLE_BYTES = 4 << 20
+_PIECE = 1 << 20  # bytes hashed at a time
 
 # PKWARE APPNOTE 6.3.10: 4.3.7 local header, 4.3.12 table entry, 4.3.14-16 the records at the end.
 _LOCAL = struct.Struct("<4s5H3I2H")
@@ -72,12 +73,35 @@ def read(file: BinaryIO, size: int, entry: Entry) -> bytes:
 
     Raises InvalidWeightsError when they are not all there.
     """
+    data = _at(file, size, data_start(file, size, entry), entry.size)
+    if zlib.crc32(data) != entry.crc:
+        raise _damaged(entry)
+    return data
+
+
+def check(file: BinaryIO, size: int, entry: Entry) -> None:
+    """Raise InvalidWeightsError unless the bytes of one entry are all there and fit its CRC-32; hold none of them."""
+    start, crc = data_start(file, size, entry), 0
+    for at in range(0, entry.size, _PIECE):
+        crc = zlib.crc32(_at(file, size, start + at, min(_PIECE, entry.size - at)), crc)
+    if crc != entry.crc:
+        raise _damaged(entry)
+
+
+def data_start(file: BinaryIO, size: int, entry: Entry) -> int:
+    """Return where the bytes of one entry begin; all of them are within the file."""
     header = _unpack(_LOCAL, _at(file, size, entry.header, _LOCAL.size), b"PK\3\4", "an entry's header")
     name_length, extra_length = header[-2:]
-    data = _at(file, size, entry.header + _LOCAL.size + name_length + extra_length, entry.size)
-    if zlib.crc32(data) != entry.crc:
-        raise InvalidWeightsError(f"{entry.name[:80]!r} in the archive is damaged: its CRC-32 differs")
-    return data
+    start = entry.header + _LOCAL.size + name_length + extra_length
+    if entry.size > size - start:
+        raise InvalidWeightsError(
+            f"the file is cut short or broken: {entry.size} bytes at {start} are needed, but it has {size} bytes"
+        )
+    return start
+
+
+def _damaged(entry: Entry) -> InvalidWeightsError:
+    return InvalidWeightsError(f"{entry.name[:80]!r} in the archive is damaged: its CRC-32 differs")
 
 
 def _end(file: BinaryIO, size: int) -> tuple[int, int, int]:
@@ -93,7 +117,7 @@ def _end(file: BinaryIO, size: int) -> tuple[int, int, int]:
             end64 = _unpack(_END64, _at(file, size, at, _END64.size), b"PK\6\6", "the ZIP64 end of the archive")
             _, _, _, _, disk, table_disk, here, count, length, start = end64
     if disk or table_disk or here != count or comment:
-        raise InvalidWeightsError("the archive is split into parts or carries a comment; torch.save writes neither")
+        raise InvalidWeightsError("the archive is split into parts or carries a comment; no weights file is or does")
     return count, length, start
 
 
@@ -112,8 +136,9 @@ def _entry(raw: bytes, at: int) -> tuple[Entry, int]:
         raise InvalidWeightsError("a name in the archive's table is not UTF-8") from error
     if flags & _ENCRYPTED or method != _STORED:
         raise InvalidWeightsError(
-            f"{name[:80]!r} in the archive is compressed or encrypted (method {method}); torch.save stores "
-            "entries as they are: unpack the archive and store it again, or save the weights again"
+            f"{name[:80]!r} in the archive is compressed or encrypted (method {method}); torch.save, "
+            "numpy.savez and Keras store entries as they are: save the weights again, or unpack the archive and "
+            "store it with: zip -0"
         )
     if _IN_ZIP64_EXTRA in (size, packed, header):
         extra = raw[at + name_length : at + name_length + extra_length]

@@ -10,67 +10,57 @@ from __future__ import annotations
 
 import math
 import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 
 from ..errors import InvalidWeightsError
-from . import stored_zip
+from . import files, stored_zip
+from .files import Array, Select
 from .state_pickle import MAX_PICKLE_BYTES, STORAGES, Machine, Storage, Tensor
 
 MAX_TENSORS = 10_000
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_PARALLEL = "module."
 # Tied weights share a storage, so the arrays may be larger than the file, but not without end.
 _MAX_GROWTH = 2
 
-Array = np.ndarray[Any, np.dtype[Any]]
 
-
-def read(path: Path) -> dict[str, Array]:
-    """Return the tensors of the state dict in `path`, by their names, in the file's order.
+def read(path: Path, select: Select | None = None) -> dict[str, Array]:
+    """Return the tensors of the state dict in `path`, by their names, in the file's order; those that `select` names.
 
     Each array is C-contiguous, in the machine's byte order and read-only, with the tensor's shape (() for a
     scalar) and type: float64, float32, float16, int64, int32, int16, int8, uint8 or bool; bfloat16 comes as
     float32. Kernels of convolutions are OIHW, those of linear layers (out, in). Values are not looked at: NaN
-    passes. A checkpoint that keeps its state dict under the key "state_dict" is read too. Takes about the
-    file's size in memory.
+    passes. A checkpoint that keeps its state dict under the key "state_dict" is read too, and names that all begin
+    with `module.`, as torch.nn.DataParallel makes them, lose that. Takes about the file's size in memory.
 
     Raises InvalidWeightsError for a file that is not there, cannot be read, is no PyTorch file, is broken or
     cut short, asks for anything but tensors (a whole pickled model does), or claims more than the file has.
     Nothing in the file is executed, and no size in it is believed before it is compared with the file's own.
     """
-    try:
-        # A pipe would be waited for and a device read without end: look before opening, not after.
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InvalidWeightsError(f"{path}: expected a weights file, but it is no regular file")
-        with path.open("rb") as file:
-            return _read(file, os.fstat(file.fileno()).st_size)
-    except OSError as error:
-        raise InvalidWeightsError(f"{path}: cannot be read: {error.strerror}") from error
-    except InvalidWeightsError as error:
-        raise InvalidWeightsError(f"{path.name}: {error}") from error.__cause__
+    with files.opened(path) as (file, size):
+        return _read(file, size, select)
 
 
-def _read(file: BinaryIO, size: int) -> dict[str, Array]:
+def _read(file: BinaryIO, size: int, select: Select | None = None) -> dict[str, Array]:
     start = file.read(4)
     if start[:4] == b"PK\3\4":
-        named, data = _zip_form(file, size)
+        named, data = _zip_form(file, size, select)
     elif start[:1] == b"\x80":
-        named, data = _legacy_form(file, size)
+        named, data = _legacy_form(file, size, select)
     else:
         raise InvalidWeightsError(
             "expected a file written by torch.save, which begins with 'PK' or byte 0x80; "
             f"this one has {size} bytes and begins with {start!r}"
         )
-    _check_windows(named, size)
     return {name: _array(name, tensor, data[tensor.storage.key]) for name, tensor in named.items()}
 
 
-def _zip_form(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str, bytes]]:
+def _zip_form(file: BinaryIO, size: int, select: Select | None) -> tuple[dict[str, Tensor], dict[str, bytes]]:
     """Return the named tensors, and the bytes of the storages they use."""
     entries = stored_zip.table(file, size)
     pickles = [name for name in entries if name == "data.pkl" or name.endswith("/data.pkl")]
@@ -87,7 +77,7 @@ def _zip_form(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str, b
     if program.size > MAX_PICKLE_BYTES:
         raise InvalidWeightsError(f"the pickle has {program.size} bytes; at most {MAX_PICKLE_BYTES} are read")
     machine = Machine(stored_zip.read(file, size, program))
-    named = _named(machine.load())
+    named = _selected(_named(machine.load()), size, select)
     data = {}
     for storage in _used(named):
         entry = entries.get(f"{root}data/{storage.key}")
@@ -100,8 +90,8 @@ def _zip_form(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str, b
     return named, data
 
 
-def _legacy_form(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str, bytes]]:
-    """Return the named tensors, and the bytes of all storages."""
+def _legacy_form(file: BinaryIO, size: int, select: Select | None) -> tuple[dict[str, Tensor], dict[str, bytes]]:
+    """Return the named tensors, and the bytes of the storages they use."""
     file.seek(0)
     machine = Machine(file.read(MAX_PICKLE_BYTES))
     if machine.load() != _MAGIC:
@@ -109,13 +99,14 @@ def _legacy_form(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str
     version, system = machine.load(), machine.load()
     if version != _PROTOCOL or not isinstance(system, dict) or system.get("little_endian") is not True:
         raise InvalidWeightsError(f"expected a file of protocol {_PROTOCOL} from a little-endian machine")
-    named = _named(machine.load())
+    named = _selected(_named(machine.load()), size, select)
     keys = machine.load()
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise InvalidWeightsError("the list of storages is broken")
     if len(keys) != len(set(keys)) or set(keys) != set(machine.storages):
         raise InvalidWeightsError("the list of storages does not fit the tensors")
     data = {}
+    used = set(_used(named))
     file.seek(machine.position)
     for key in keys:
         storage = machine.storages[key]
@@ -124,6 +115,9 @@ def _legacy_form(file: BinaryIO, size: int) -> tuple[dict[str, Tensor], dict[str
             raise InvalidWeightsError(
                 f"the file is cut short or broken: storage {key[:80]!r} of {length} bytes is not where it should be"
             )
+        if storage not in used:
+            file.seek(length, os.SEEK_CUR)
+            continue
         data[key] = file.read(length)
         if len(data[key]) != length:
             raise InvalidWeightsError("the file became shorter while it was read")
@@ -146,7 +140,18 @@ def _named(loaded: object) -> dict[str, Tensor]:
                 "in PyTorch, write torch.save(model.state_dict(), path)"
             )
         named[name] = tensor
+    if all(name.startswith(_PARALLEL) for name in named):
+        named = {name.removeprefix(_PARALLEL): tensor for name, tensor in named.items()}
     return named
+
+
+def _selected(named: dict[str, Tensor], size: int, select: Select | None) -> dict[str, Tensor]:
+    """Return the tensors that are wanted, each seen to lie within its storage."""
+    _check_windows(named, size)
+    if select is None:
+        return named
+    wanted = select({name: tensor.shape for name, tensor in named.items()})
+    return {name: tensor for name, tensor in named.items() if name in wanted}
 
 
 def _used(named: dict[str, Tensor]) -> Iterator[Storage]:
