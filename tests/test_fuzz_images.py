@@ -40,14 +40,15 @@ def test_a_planted_fault_is_found(tmp_path: Path, fault: str, named: str) -> Non
     reader.write_text(
         f"import os, time\n\ndef read(data):\n    if data[:2] == b'BM':\n        {fault}\n    return 'ok'\n"
     )
-    done = fuzz(tmp_path, "--reader", str(reader), "--hang", "1", cases=25)
+    patience = "2" if named == "hung" else "60"  # a busy machine must not make other faults look like this one
+    done = fuzz(tmp_path, "--reader", str(reader), "--hang", patience, cases=25)
     assert done.returncode == 1
     (first, *others), last = done.stdout.splitlines()[:-1], done.stdout.splitlines()[-1]
     assert all(named in line for line in (first, *others))
     path = Path(first.partition(": ")[0])
     assert path.read_bytes()[:2] == b"BM"
     assert last.startswith("25 cases in ") and f" {len(others) + 1} finds: find {len(others) + 1}, ok " in last
-    again = fuzz(tmp_path, "--reader", str(reader), "--hang", "1", cases=25)  # the same cases
+    again = fuzz(tmp_path, "--reader", str(reader), "--hang", patience, cases=25)  # the same cases
     assert [line.partition(": ")[0] for line in again.stdout.splitlines()[:-1]] == [
         line.partition(": ")[0] for line in (first, *others)
     ]

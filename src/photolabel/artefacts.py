@@ -34,8 +34,9 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
     if not cache.check(made):
         source = _published(cache, model) or _fetch(cache, model)
         _make(cache, model, source, made)
-        if source.parent == cache.folder:
-            cache.remove(source.name)  # the ONNX holds the same numbers: one copy is enough
+        # The ONNX holds the same numbers: one copy is enough. But Keras' folder may be our cache, and is not ours.
+        if source.parent == cache.folder != _keras_folder():
+            cache.remove(source.name)
     return cache.path(made)
 
 
@@ -97,14 +98,14 @@ def _published(cache: store.Store, model: Model) -> Path | None:
         path = _keras_folder() / model.weights.name
         if path.stat().st_size == model.weights.size and cache.known_digest(path, "md5") == model.weights.digest:
             return path
-    except (OSError, RuntimeError, StoreError):  # RuntimeError: there is no home folder
+    except (OSError, StoreError):
         pass
     return None
 
 
 def _keras_folder() -> Path:
-    home = os.environ.get("KERAS_HOME")
-    return (Path(home) if home else Path.home() / ".keras") / "models"
+    home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111  # pathlib raises without a home
+    return Path(os.path.abspath(home)) / "models"  # noqa: PTH100
 
 
 def _fetch(cache: store.Store, model: Model) -> Path:
@@ -120,7 +121,7 @@ def _fetch(cache: store.Store, model: Model) -> Path:
 
 
 def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
         raise MissingWeightsError(f"{path}: no such weights file.")
     if "th_dim_ordering" in path.name or "th_kernels" in path.name:
         raise InvalidWeightsError(

@@ -90,7 +90,7 @@ class Prediction:
             "model": self.model,
             "recipe": self.recipe,
             "precision": self.precision,
-            "labels": [vars(label) for label in self.labels],
+            "labels": [dict(vars(label)) for label in self.labels],
             "answer": vars(self.answer) if self.answer else None,
             "error": {"code": self.error.code, "message": str(self.error)} if self.error else None,
         }
