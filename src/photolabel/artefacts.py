@@ -35,7 +35,7 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
         source = _published(cache, model) or _fetch(cache, model)
         _make(cache, model, source, made)
         # The ONNX holds the same numbers: one copy is enough. But Keras' folder may be our cache, and is not ours.
-        if source.parent == cache.folder != _keras_folder():
+        if source.parent == cache.folder != keras_folder():
             cache.remove(source.name)
     return cache.path(made)
 
@@ -72,6 +72,11 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     verdicts: list[tuple[Path, bool]] = []
     if model.name == models.BUNDLED and model.path is not None:
         verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
+    own = models.own_store()
+    if model.path is not None and model.path.parent == own.folder:
+        verdicts.append((model.path, own.check(model.path.name, deep=True)))
+        if not verdicts[-1][1]:
+            own.remove(model.path.name)
     files = (path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB))
     names = [path.name for path in files if path.name.startswith(f"{model.name}-")]
     if model.weights is not None and cache.path(model.weights.name).exists():
@@ -82,6 +87,28 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
         if not sound:
             cache.remove(name)
     return verdicts
+
+
+def published_name(model: Model) -> str:
+    """Return the name in the cache of what is made from the published weights of `model`."""
+    assert model.weights
+    return _name(model, model.weights.digest)
+
+
+def keras_copy(model: Model) -> Path | None:
+    """Return Keras' own copy of the published weights where one of the right size is; it is not read."""
+    assert model.weights
+    path = keras_folder() / model.weights.name
+    try:
+        return path if path.stat().st_size == model.weights.size else None
+    except OSError:
+        return None
+
+
+def import_weights(model: Model, weights_file: Path, *, into: store.Store, name: str) -> None:
+    """Write the network of `model` with a user's own weights into the store `into` as `name`."""
+    digest = _digest_of_users(store.Store(), weights_file)
+    _make(into, models.with_weights(model, digest), weights_file, name)
 
 
 def _name(model: Model, digest: str) -> str:
@@ -95,15 +122,14 @@ def _published(cache: store.Store, model: Model) -> Path | None:
     if found is not None:
         return found
     try:
-        path = _keras_folder() / model.weights.name
-        if path.stat().st_size == model.weights.size and cache.known_digest(path, "md5") == model.weights.digest:
-            return path
-    except (OSError, StoreError):
-        pass
-    return None
+        path = keras_copy(model)
+        return path if path and cache.known_digest(path, "md5") == model.weights.digest else None
+    except StoreError:
+        return None
 
 
-def _keras_folder() -> Path:
+def keras_folder() -> Path:
+    """Where Keras keeps what it downloads."""
     home = os.environ.get("KERAS_HOME") or os.path.expanduser("~/.keras")  # noqa: PTH111  # pathlib raises without a home
     return Path(os.path.abspath(home)) / "models"  # noqa: PTH100
 
@@ -121,6 +147,14 @@ def _fetch(cache: store.Store, model: Model) -> Path:
 
 
 def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
+    digest = _digest_of_users(cache, path)
+    made = _name(model, digest)
+    if not cache.check(made):
+        _make(cache, models.with_weights(model, digest), path, made)
+    return cache.path(made)
+
+
+def _digest_of_users(cache: store.Store, path: Path) -> str:
     if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
         raise MissingWeightsError(f"{path}: no such weights file.")
     if "th_dim_ordering" in path.name or "th_kernels" in path.name:
@@ -128,11 +162,7 @@ def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
             f"{path.name}: these kernels are in Theano's order. Expected the file whose name has "
             "tf_dim_ordering_tf_kernels."
         )
-    digest = cache.known_digest(path)
-    made = _name(model, digest)
-    if not cache.check(made):
-        _make(cache, models.with_weights(model, digest), path, made)
-    return cache.path(made)
+    return cache.known_digest(path)
 
 
 def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
