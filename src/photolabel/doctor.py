@@ -38,6 +38,7 @@ ANSWER, PROBABILITY, TOLERANCE = "espresso", 0.4566, 0.005
 FLAT = (200, 100, 50)  # the colour of every pixel of data/doctor/flat.*
 _OFF = 12  # levels by which a lossy coder may miss it
 _LOW = 2 * 10**9  # bytes: VGG16's download, network and compiled network need 1.7e9 for a while
+_REINSTALL = "Reinstall photolabel: pip install --force-reinstall"
 _SECONDS = 8.0  # for one host
 
 
@@ -90,9 +91,7 @@ def examine(*, reach_out: bool = False) -> Report:
 def _failed(name: str, error: Exception) -> Finding:
     # Other libraries' words hold addresses and paths of their builds.
     says = str(error) if isinstance(error, PhotolabelError) else f"raises {type(error).__name__}"
-    return Finding(
-        check=name, verdict="FAILED", says=says, remedy="Reinstall photolabel: pip install --force-reinstall"
-    )
+    return Finding(check=name, verdict="FAILED", says=says, remedy=_REINSTALL)
 
 
 def versions() -> list[Finding]:
@@ -128,6 +127,8 @@ def processor() -> list[Finding]:
 
 def decoders() -> list[Finding]:
     """Whether a tiny picture of each format that has a decoder of its own comes out in its colour."""
+    import numpy as np
+
     from . import decoding
 
     found = []
@@ -136,7 +137,8 @@ def decoders() -> list[Finding]:
         says, remedy = "decodes", ""
         try:
             image = decoding.decode(_data(f"doctor/flat.{form.lower()}"), decoding.DEFAULT_LIMITS).convert("RGB")
-            wrong = max(abs(a - b) for band, b in zip(image.split(), FLAT, strict=True) for a in band.getextrema())
+            levels = np.asarray(image, np.int16)
+            wrong = np.abs(levels - np.array(FLAT)).max()
             if image.size != (16, 16) or wrong > _OFF:
                 verdict, says = "FAILED", "decodes a picture wrongly"
         except PhotoError:
@@ -190,7 +192,7 @@ def hashes() -> list[Finding]:
         found.append(Finding(check="bundled model", verdict="ok", says=f"{models.BUNDLED}: its hash is right"))
     else:
         says = f"{models.BUNDLED}: its file is damaged"
-        remedy = "Reinstall photolabel: pip install --force-reinstall"
+        remedy = _REINSTALL
         found.append(Finding(check="bundled model", verdict="FAILED", says=says, remedy=remedy))
     for each in keeping.entries():
         if each.here == "changed":

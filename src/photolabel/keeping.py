@@ -12,7 +12,7 @@ import re
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -243,10 +243,13 @@ def remove(name: str) -> list[tuple[Path, int]]:
                 f"no model {name!r} to remove: expected one of {', '.join([*models.known(), *models.own()])}."
             )
         todo.append((kept, kept.path(file)))
-    freed: list[tuple[Path, int]] = []
-    for store, path in todo:
-        freed += _sized([path])
-        store.remove(path.name.removesuffix(".partial"), wait=False)
+    with ExitStack() as held:
+        names = [(store, path.name.removesuffix(".partial")) for store, path in todo]
+        for store, base in names:
+            held.enter_context(store.lock(base, wait=False))
+        freed = list(_sized(path for _, path in todo))
+        for store, base in names:
+            store.remove(base)
     return freed
 
 
@@ -407,7 +410,7 @@ def _discard(each: Leftover, *, everything: bool) -> bool:
                     return False
                 each.path.unlink()
             if each.path == store.path(name):
-                store.remove(name, wait=False)
+                store.remove(name)
         return True
     except OSError as error:
         raise CacheUnwritableError(f"{each.path} cannot be removed ({error.strerror}).") from None

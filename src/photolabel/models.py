@@ -22,8 +22,8 @@ from .store import Asset
 
 BUNDLED = "efficientnet-lite2"
 BUNDLED_DIGEST = "sha256:c1e0e541bda5470b50cd28f5eb39b92f9081f6cb1fd1f8f323d246e695bf40af"
-# A user's own model, "mine", is imported/mine.onnx. Not too long, for its compiled network's name begins with it too; and
-# not like the names of our own artefacts, whose compiled networks are removed with them.
+# A user's own model, "mine", is imported/mine.onnx. Not too long, for its compiled network's name begins with it;
+# and not like the names of our own artefacts, whose compiled networks are removed with them.
 _OWN = re.compile(r"(?!.*-[0-9a-f]{16}$)(?!.*\.onnx$)[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII | re.IGNORECASE)
 FORMAT = "1"  # of the metadata below; a file of another format is refused by name
 

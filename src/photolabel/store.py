@@ -217,10 +217,10 @@ class Store:
             write_record(record_path, Record.of(digest, status))
         return digest
 
-    def remove(self, name: str, *, wait: bool = True) -> None:
+    def remove(self, name: str) -> None:
         """Delete the file and what belongs to it, except the lock file: others may be waiting on it."""
         path = self.path(name)
-        with self.lock(name, wait=wait), _explained(self.folder):
+        with self.lock(name), _explained(self.folder):
             for each in (path, _record_path(path), path.with_name(f"{name}.partial")):
                 each.unlink(missing_ok=True)
 

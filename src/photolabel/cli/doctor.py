@@ -14,8 +14,8 @@ def parser() -> Parser:
     """Return the verb's parser."""
     made = Parser(
         prog="photolabel doctor",
-        description="Check that all is well with this installation: packages, processor, decoders, cache, hashes, network "
-        "settings, and that a known photo gets its known answer. Exit code 3 if something FAILED.",
+        description="Check that all is well with this installation: packages, processor, decoders, cache, hashes, "
+        "network settings, and that a known photo gets its known answer. Exit code 3 if something FAILED.",
     )
     made.add_argument("--json", action="store_true", help="print one JSON object")
     made.add_argument("--network", action="store_true", help="also ask the hosts of weights for one byte each")

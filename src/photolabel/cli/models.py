@@ -123,7 +123,7 @@ def _clean(args: argparse.Namespace) -> None:
     from .. import keeping
 
     if args.dry_run:
-        gone, busy = [x for x in keeping.leftovers(everything=args.all) if x.removable], []
+        gone, busy = [x for x in keeping.leftovers(everything=args.all) if x.removable], list[keeping.Leftover]()
     else:
         gone, busy = keeping.clean(everything=args.all)
     for each in gone:
