@@ -327,3 +327,68 @@ def test_a_stranger_s_layer_names_cannot_reach_the_terminal(tmp_path: Path) -> N
     done = run("summary", str(residual(tmp_path / "x.onnx", "\x1b]0;owned\x07\nfc9")))
     assert r"\x1b]0;owned\x07\nfc9 (Conv2D)" in done.stdout
     assert not any(ord(c) < 32 for c in done.stdout.replace("\n", ""))
+
+
+@pytest.fixture
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_models_import_list_bundle_remove_unbundle(
+    own_cache: Path, tiny: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lines(run("models", "import", "mine", str(tiny)).stdout)[0].startswith("mine: ready, ")
+    answer = run("--model", "mine", str(photo))
+    assert answer.returncode == 0 and answer.stdout.startswith("class_")
+    assert any(line.split()[:2] == ["mine", "yes"] for line in lines(run("models").stdout))
+    for arguments in (["models", "--json"], ["models", "list", "--json"], ["models", "--json", "list"]):
+        listed = json.loads(run(*arguments).stdout)
+        mine = listed["models"][-1]
+        assert (mine["name"], mine["kind"], mine["installed"], mine["licence"]) == ("mine", "imported", True, "CC0")
+        assert mine["bytes"] == sum(each["bytes"] for each in mine["files"]) and len(mine["files"]) == 2
+    archive = str(tmp_path / "x.tar")
+    assert lines(run("models", "bundle", archive).stdout)[0].startswith("models/mine.onnx: ")
+    done = run("models", "remove", "mine", "nope")
+    assert done.returncode == 3 and "mine" in run("models").stdout
+    assert lines(run("models", "remove", "mine").stdout)[-1].endswith(" freed")
+    assert run("--model", "mine", str(photo)).returncode == 3
+    assert "it is a part of photolabel" in run("models", "remove", models.BUNDLED).stdout
+    assert run("models", "unbundle", archive).stdout == "mine: ready; use it as --model mine\n"
+    assert run("--model", "mine", str(photo)).stdout == answer.stdout
+    assert "mine: mine.onnx: sound" in run("models", "verify").stdout
+    Path(archive).write_bytes(b"harm")
+    done = run("models", "unbundle", archive)
+    assert done.returncode == 3 and len(lines(done.stderr)) == 1 and done.stdout == ""
+
+
+def test_models_clean(own_cache: Path) -> None:
+    own_cache.mkdir()
+    (own_cache / "x.h5.partial").write_bytes(bytes(3000))
+    (own_cache / "notes.txt").write_bytes(b"mine")
+    assert "x.h5.partial" in run("models").stdout and "notes.txt" in run("models").stdout
+    shown = "would remove x.h5.partial: an unfinished download\n3 kB to be freed\n"
+    assert run("models", "clean", "--dry-run").stdout == shown and (own_cache / "x.h5.partial").exists()
+    assert run("models", "clean").stdout == "removed x.h5.partial: an unfinished download\n3 kB freed\n"
+    assert not (own_cache / "x.h5.partial").exists() and (own_cache / "notes.txt").exists()
+    run(COFFEE)
+    assert "freed" in run("models", "clean", "--all").stdout and not list(own_cache.glob("*.blob"))
+
+
+def test_a_hostile_description_cannot_reach_the_terminal_of_a_list(own_cache: Path, tmp_path: Path) -> None:
+    import dataclasses
+
+    path = tmp_path / "hostile.onnx"
+    model = dataclasses.replace(oracle.tiny_model(), licence="\x1b]0;owned\x07", source="\n\x1b[2J")
+    path.write_bytes(oracle.tiny_onnx(model=model))
+    run("models", "import", "mine", str(path))
+    shown = run("models").stdout
+    assert r"\x1b]0;owned\x07" in shown and not any(ord(c) < 32 for c in shown.replace("\n", ""))
+
+
+def test_doctor(own_cache: Path) -> None:
+    done = run("doctor")
+    assert done.returncode == 0 and "FAILED" not in done.stdout and done.stderr == ""
+    assert json.loads(run("doctor", "--json").stdout)["failed"] is False
+    done = run("doctor", "--json", env={**os.environ, "PHOTOLABEL_CACHE": os.devnull + "/nowhere"})
+    assert done.returncode == 3 and json.loads(done.stdout)["failed"] is True

@@ -65,6 +65,7 @@ def test_codes_do_not_change() -> None:
         "ModelError": "model-error",
         "UnknownModelError": "unknown-model",
         "InvalidModelError": "invalid-model",
+        "InvalidBundleError": "invalid-bundle",
         "MissingWeightsError": "missing-weights",
         "InvalidWeightsError": "invalid-weights",
         "WeightsMismatchError": "weights-mismatch",
@@ -74,6 +75,7 @@ def test_codes_do_not_change() -> None:
         "HashMismatchError": "hash-mismatch",
         "DiskFullError": "disk-full",
         "CacheUnwritableError": "cache-unwritable",
+        "BusyError": "busy",
     }
 
 

@@ -15,7 +15,7 @@ ROOMS = [
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
-    "engine", "artefacts", "classifier",
+    "engine", "artefacts", "keeping", "bundles", "classifier", "doctor",
     "output",
     "cli",
 ]  # fmt: skip

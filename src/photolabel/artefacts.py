@@ -35,8 +35,7 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
         source = _published(cache, model) or _fetch(cache, model)
         _make(cache, model, source, made)
         # The ONNX holds the same numbers: one copy is enough. But Keras' folder may be our cache, and is not ours.
-        # By what the folders are, not by their names: Keras' own copy is not ours to delete, whatever links lead to it.
-        if source.parent == cache.folder and not _same(cache.folder, _others_folder(model.weights)):
+        if source.parent == cache.folder and not is_anothers(cache.folder):
             cache.remove(source.name)
     return cache.path(made)
 
@@ -73,6 +72,11 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     verdicts: list[tuple[Path, bool]] = []
     if model.name == models.BUNDLED and model.path is not None:
         verdicts.append((model.path, store.digest_of(model.path, "sha256") == models.BUNDLED_DIGEST))
+    own = models.own_store()
+    if model.path is not None and model.path.parent == own.folder:
+        verdicts.append((model.path, own.check(model.path.name, deep=True)))
+        if not verdicts[-1][1]:
+            own.remove(model.path.name)
     files = (path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB))
     # vgg16-torchvision-... begins with vgg16- too.
     longer = tuple(f"{name}-" for name in models.known() if name.startswith(f"{model.name}-"))
@@ -88,6 +92,28 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
     return verdicts
 
 
+def published_name(model: Model) -> str:
+    """Return the name in the cache of what is made from the published weights of `model`."""
+    assert model.weights
+    return _name(model, model.weights.digest)
+
+
+def others_copy(model: Model) -> Path | None:
+    """Return Keras' or PyTorch's own copy of the published weights where one of the right size is; it is not read."""
+    assert model.weights
+    path = _others_folder(model.weights) / model.weights.name
+    try:
+        return path if path.stat().st_size == model.weights.size else None
+    except OSError:
+        return None
+
+
+def import_weights(model: Model, weights_file: Path, *, into: store.Store, name: str) -> None:
+    """Write the network of `model` with a user's own weights into the store `into` as `name`."""
+    digest = _digest_of_users(store.Store(), weights_file)
+    _make(into, models.with_weights(model, digest), weights_file, name)
+
+
 def _name(model: Model, digest: str) -> str:
     return f"{model.name}-{digest.partition(':')[2][:16]}.onnx"
 
@@ -99,13 +125,11 @@ def _published(cache: store.Store, model: Model) -> Path | None:
     if found is not None:
         return found
     try:
-        path = _others_folder(model.weights) / model.weights.name
+        path = others_copy(model)
         algorithm = model.weights.digest.partition(":")[0]
-        if path.stat().st_size == model.weights.size and cache.known_digest(path, algorithm) == model.weights.digest:
-            return path
-    except (OSError, StoreError):
-        pass
-    return None
+        return path if path and cache.known_digest(path, algorithm) == model.weights.digest else None
+    except StoreError:
+        return None
 
 
 def _others_folder(asset: Asset) -> Path:
@@ -118,11 +142,15 @@ def _others_folder(asset: Asset) -> Path:
     return Path(os.path.abspath(os.path.expanduser(folder)))  # noqa: PTH100, PTH111  # pathlib raises without a home
 
 
-def _same(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:  # one of them is not there
-        return False
+def is_anothers(folder: Path) -> bool:
+    """Whether `folder` is the one in which Keras or PyTorch keeps weights, by whatever links it is reached."""
+    for model in models.known().values():
+        try:
+            if model.weights and folder.samefile(_others_folder(model.weights)):
+                return True
+        except OSError:  # one of them is not there
+            continue
+    return False
 
 
 def _fetch(cache: store.Store, model: Model) -> Path:
@@ -138,6 +166,14 @@ def _fetch(cache: store.Store, model: Model) -> Path:
 
 
 def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
+    digest = _digest_of_users(cache, path)
+    made = _name(model, digest)
+    if not cache.check(made):
+        _make(cache, models.with_weights(model, digest), path, made)
+    return cache.path(made)
+
+
+def _digest_of_users(cache: store.Store, path: Path) -> str:
     if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
         raise MissingWeightsError(f"{path}: no such weights file.")
     if "th_dim_ordering" in path.name or "th_kernels" in path.name:
@@ -145,11 +181,7 @@ def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
             f"{path.name}: these kernels are in Theano's order. Expected the file whose name has "
             "tf_dim_ordering_tf_kernels."
         )
-    digest = cache.known_digest(path)
-    made = _name(model, digest)
-    if not cache.check(made):
-        _make(cache, models.with_weights(model, digest), path, made)
-    return cache.path(made)
+    return cache.known_digest(path)
 
 
 def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:

@@ -14,6 +14,7 @@ import platform
 import re
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 Precision = Literal["fp32"]
 BLOB = ".blob"
 Shape = tuple[int | None, ...]
+BLOB_NAME = re.compile(
+    r"(?P<stem>.+)-(?P<network>[0-9a-f]{16})-(?P<precision>[a-z0-9]+)-[0-9]+t-(?P<made_for>[0-9a-f]{16})\.blob"
+)
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")  # a file name that may be part of another's
 # OpenVINO's own default is bf16 wherever the processor has it, so the hint is always given.
 _HINTS: dict[Precision, str] = {"fp32": "f32"}
@@ -60,6 +64,35 @@ def available_threads() -> int:
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Processor:
+    """What networks run on here, as OpenVINO sees it; `tag` is the part of a blob's name that stands for it."""
+
+    openvino: str
+    machine: str
+    device: str
+    abilities: tuple[str, ...]
+
+    @property
+    def tag(self) -> str:
+        """Blobs of another tag cannot be used here."""
+        circumstances = [self.openvino, self.machine, self.device, list(self.abilities)]
+        return hashlib.sha256(repr(circumstances).encode()).hexdigest()[:16]
+
+
+def processor(core: Any = None) -> Processor:
+    """Return what this processor is and can do. Raises ImportError or RuntimeError where OpenVINO does not run."""
+    import openvino
+
+    core = core or openvino.Core()
+    return Processor(
+        openvino=openvino.get_version(),
+        machine=platform.machine(),
+        device=core.get_property("CPU", "FULL_DEVICE_NAME"),
+        abilities=tuple(sorted(core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))),
+    )
 
 
 def open_engine(
@@ -163,16 +196,10 @@ class _OpenVINO:
 
     def _blob_name(self, path: Path, cache: store.Store) -> str:
         """A name for all that the compiled network depends on."""
-        import openvino
-
-        device = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        abilities = sorted(self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"))
-        circumstances = [openvino.get_version(), platform.machine(), device, abilities]
-        made_for = hashlib.sha256(repr(circumstances).encode()).hexdigest()[:16]
         stem = path.stem if _PLAIN.fullmatch(path.stem) else "network"
         network = cache.known_digest(path).partition(":")[2][:16]
         threads = self._options["INFERENCE_NUM_THREADS"]
-        return f"{stem}-{network}-{self.precision}-{threads}t-{made_for}{BLOB}"
+        return f"{stem}-{network}-{self.precision}-{threads}t-{processor(self._core).tag}{BLOB}"
 
     def _import(self, cache: store.Store, name: str) -> Any:
         """The network in a blob, or None where there is none that can be trusted."""

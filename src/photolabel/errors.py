@@ -13,6 +13,7 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     ├── ModelError                no model, so no photo can be classified
     │   ├── UnknownModelError     neither a known name nor a file
     │   ├── InvalidModelError     an ONNX file that is broken or does not describe itself
+    │   ├── InvalidBundleError    an archive of models that is broken, hostile or of another format
     │   ├── MissingWeightsError   a known model whose weights are not on this machine
     │   ├── InvalidWeightsError   a weights file that is broken, hostile or in an unknown format
     │   └── WeightsMismatchError  sound weights, but of another network
@@ -21,7 +22,8 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   ├── DownloadError         the network or the server failed
     │   ├── HashMismatchError     what came is not what was asked for
     │   ├── DiskFullError         no room
-    │   └── CacheUnwritableError  the cache folder cannot be written
+    │   ├── CacheUnwritableError  the cache folder cannot be written
+    │   └── BusyError             another process is at work on the file
     └── OutputError               a file that was asked for cannot be written
 
 Every class has a `code`, a stable word that machine output carries (`"corrupt-photo"`). The message says what
@@ -97,6 +99,12 @@ class InvalidModelError(ModelError):
     code = "invalid-model"
 
 
+class InvalidBundleError(ModelError):
+    """An archive of models that is broken, hostile or of another format."""
+
+    code = "invalid-bundle"
+
+
 class MissingWeightsError(ModelError):
     """The weights of a known model are not on this machine."""
 
@@ -149,6 +157,12 @@ class CacheUnwritableError(StoreError):
     """The cache folder cannot be written."""
 
     code = "cache-unwritable"
+
+
+class BusyError(StoreError):
+    """Another process is at work on the file."""
+
+    code = "busy"
 
 
 class OutputError(PhotolabelError):

@@ -5,13 +5,15 @@ from __future__ import annotations
 import difflib
 import functools
 import json
+import os
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-from . import metadata, weights
+from . import metadata, store, weights
 from .errors import InvalidModelError, MissingWeightsError, UnknownModelError, UsageError, WeightsMismatchError
 from .images import CROP, CROP_BILINEAR, KERAS, Recipe
 from .labels import Label, imagenet
@@ -20,6 +22,9 @@ from .store import Asset
 
 BUNDLED = "efficientnet-lite2"
 BUNDLED_DIGEST = "sha256:c1e0e541bda5470b50cd28f5eb39b92f9081f6cb1fd1f8f323d246e695bf40af"
+# A user's own model, "mine", is imported/mine.onnx. Not too long, for its compiled network's name begins with it;
+# and not like the names of our own artefacts, whose compiled networks are removed with them.
+_OWN = re.compile(r"(?!.*-[0-9a-f]{16}$)(?!.*\.onnx$)[A-Za-z0-9][A-Za-z0-9._-]{0,39}", re.ASCII | re.IGNORECASE)
 FORMAT = "1"  # of the metadata below; a file of another format is refused by name
 
 
@@ -188,22 +193,69 @@ def known() -> dict[str, Model]:
     return {model.name: model for model in models}
 
 
-def resolve(name: str | Path) -> Model:
-    """Return the model of that name, or the one that an ONNX file describes.
+def own_store() -> store.Store:
+    """Where models lie that were imported under names of the user's own."""
+    return store.Store(store.cache_folder() / "imported")
 
-    A known name wins; to use a file of such a name, write `./vgg16`. Raises `UnknownModelError` for neither,
+
+def own_file(name: str) -> str:
+    """Return the name in `own_store` of the user's model `name`. Raises `UsageError` for what cannot be such a name."""
+    file = f"{name}.onnx"
+    if not _OWN.fullmatch(name) or not store.is_name(file):
+        raise UsageError(
+            f"expected a name of at most 40 letters, digits and ._-, not ending in .onnx; got {name[:80]!r}."
+        )
+    if name.lower() in known():  # also VGG16, which one would take for vgg16
+        raise UsageError(f"{name} is the name of a known model: choose another.")
+    return file
+
+
+def own() -> list[str]:
+    """Return the names of the imported models."""
+    names = []
+    for path in own_store().folder.glob("*.onnx"):
+        with suppress(UsageError):
+            own_file(path.stem)
+            names.append(path.stem)
+    return sorted(names)
+
+
+def _imported(name: str) -> Model | None:
+    try:
+        file = own_file(name)
+    except UsageError:
+        return None
+    kept = own_store()
+    if not os.path.lexists(kept.path(file)):
+        return None
+    if not kept.check(file):  # nobody else can make it again
+        raise InvalidModelError(
+            f"the imported model {name} is damaged: its file is not what was imported. "
+            f"Remove it (photolabel models remove {name}) and import it again."
+        )
+    return replace(read(kept.path(file)), name=name)
+
+
+def resolve(name: str | Path) -> Model:
+    """Return the model of that name, known or imported, or the one that an ONNX file describes.
+
+    A name wins over a file; to use a file of such a name, write `./vgg16`. Raises `UnknownModelError` for neither,
     `InvalidModelError` for a file that is no self-describing classifier.
     """
-    if isinstance(name, str) and name in known():
-        return known()[name]
+    if isinstance(name, str):
+        if name in known():
+            return known()[name]
+        if imported := _imported(name):
+            return imported
     path = Path(name)
     with suppress(OSError):  # a name too long for a path, a folder that may not be entered
         if path.is_file():
             return read(path)
-    close = difflib.get_close_matches(str(name).lower(), known(), n=1)
+    names = [*known(), *own()]
+    close = difflib.get_close_matches(str(name).lower(), names, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     raise UnknownModelError(
-        f"no model {str(name)!r}: expected one of {', '.join(known())}, or the path of an ONNX file.{hint}"
+        f"no model {str(name)!r}: expected one of {', '.join(names)}, or the path of an ONNX file.{hint}"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,3 +54,11 @@ def json_line(prediction: Prediction) -> str:
     Names that are no UTF-8 survive: their bytes are lone surrogates, which every JSON reader gives back.
     """
     return json.dumps(prediction.record(), allow_nan=False)
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as aligned lines that do no harm to a terminal."""
+    cells = [[printable(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return "\n".join(lines)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from .errors import (
+    BusyError,
     CacheUnwritableError,
     DiskFullError,
     DownloadError,
@@ -48,7 +49,7 @@ if TYPE_CHECKING:
     from .download import Progress
     from .network import Transport
 
-__all__ = ["Asset", "Store", "Writer", "cache_folder", "digest_of", "offline"]
+__all__ = ["Asset", "Store", "Writer", "cache_folder", "digest_of", "is_name", "offline", "urls_of"]
 
 # Positive, so that separators, "..", NUL, colons (NTFS streams) and terminal codes need no rule each.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]{0,149}", re.ASCII)
@@ -102,6 +103,13 @@ def offline() -> bool:
     return os.environ.get("PHOTOLABEL_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
 
 
+def urls_of(asset: Asset) -> tuple[str, ...]:
+    """Where the file is fetched from: its own URLs, or $PHOTOLABEL_MIRROR instead."""
+    if mirror := os.environ.get("PHOTOLABEL_MIRROR"):
+        return (f"{mirror.rstrip('/')}/{quote(asset.name)}",)
+    return asset.urls
+
+
 @dataclass(frozen=True)
 class Store:
     """The files in one folder. Nothing is created before something must be written."""
@@ -123,6 +131,15 @@ class Store:
         path = self.path(name)
         record = read_record(_record_path(path))
         return record is not None and self._holds(path, record.digest, record.size, deep)
+
+    def recorded(self, name: str) -> Record | None:
+        """Return the record of a file that has not changed since. Reads none of the file's bytes: for lists."""
+        path = self.path(name)
+        record = read_record(_record_path(path))
+        with suppress(OSError), opened(path) as descriptor:
+            if record == Record.of(record.digest if record else "", os.fstat(descriptor)):
+                return record
+        return None
 
     def fetch(self, asset: Asset, *, progress: Progress | None = None, transport: Transport | None = None) -> Path:
         """Return the verified file, downloaded if it is not here or not right.
@@ -169,7 +186,7 @@ class Store:
             temporary = temporary_path(path)
             with _explained(self.folder):
                 descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o666)
-            writer = Writer(descriptor, self.folder)
+            writer = Writer(descriptor, temporary)
             try:
                 try:
                     yield writer
@@ -211,13 +228,14 @@ class Store:
                 each.unlink(missing_ok=True)
 
     @contextmanager
-    def lock(self, name: str) -> Iterator[str]:
+    def lock(self, name: str, *, wait: bool = True) -> Iterator[str]:
         """Hold the name: of several processes one fetches or builds, the others wait and then find.
 
         The kernel frees a dead holder's lock. The same thread may lock a name again. Yields "" or, where the
         filesystem knows no locks, a random suffix with which each process keeps its partial file to itself.
+        Without `wait`, a name that another holds is a `BusyError` at once.
         """
-        from filelock import FileLock
+        from filelock import FileLock, Timeout
 
         path = self.path(name)
         with _explained(self.folder):
@@ -225,7 +243,9 @@ class Store:
             held = FileLock(path.with_name(f"{name}.lock"), is_singleton=True)
             private = ""
             try:
-                held.acquire(poll_interval=0.1)
+                held.acquire(poll_interval=0.1, blocking=wait)
+            except Timeout:
+                raise BusyError(f"{name}: another process is at work on it. Try again when it has ended") from None
             except NotImplementedError:
                 private = f".{secrets.token_hex(4)}"
             except OSError as error:
@@ -266,9 +286,7 @@ class Store:
     def _download(self, asset: Asset, partial: Path, progress: Progress | None, transport: Transport | None) -> None:
         from .download import download  # with all of HTTP behind it, which a warm start never needs
 
-        urls = asset.urls
-        if mirror := os.environ.get("PHOTOLABEL_MIRROR"):
-            urls = (f"{mirror.rstrip('/')}/{quote(asset.name)}",)
+        urls = urls_of(asset)
         algorithm = asset.digest.partition(":")[0]
         with _explained(self.folder, size=asset.size, partial=partial):
             descriptor = _open_partial(partial, asset.size)
@@ -305,9 +323,9 @@ class Store:
 class Writer:
     """What `Store.create` hands out: bytes are hashed as they pass, and a full disk is a typed error."""
 
-    def __init__(self, descriptor: int, folder: Path) -> None:
+    def __init__(self, descriptor: int, temporary: Path) -> None:
+        self.temporary = temporary  # to look at what was written before it gets its name
         self._descriptor = descriptor
-        self._folder = folder
         self._hash = hashlib.sha256()
 
     def write(self, data: bytes | bytearray | memoryview) -> int:
@@ -315,7 +333,7 @@ class Writer:
         view = memoryview(data).cast("B")
         self._hash.update(view)
         count = len(view)
-        with _explained(self._folder):
+        with _explained(self.temporary.parent):
             while view:
                 view = view[os.write(self._descriptor, view) :]
         return count
@@ -329,8 +347,13 @@ class Writer:
         return f"sha256:{self._hash.hexdigest()}"
 
 
+def is_name(text: str) -> bool:
+    """Whether a file of the store may be called so."""
+    return bool(_NAME.fullmatch(text)) and not text.endswith((".", *_OURS)) and not _DEVICES.fullmatch(text)
+
+
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or name.endswith((".", *_OURS)) or _DEVICES.fullmatch(name):
+    if not is_name(name):
         raise UsageError(
             f"expected a plain file name of letters, digits and ._+=@-, not ending in {', '.join(_OURS)}; "
             f"got {name[:80]!r}"

@@ -4,7 +4,7 @@ Exit codes:
   0    all well
   1    some photo could not be read; the others were classified
   2    wrong usage
-  3    a model, its weights or the cache is not to be had
+  3    a model, its weights or the cache is not to be had; or the doctor found something FAILED
   4    the output could not be written
   70   a mistake in photolabel itself
   130  interrupted
@@ -28,9 +28,10 @@ from ..output import printable
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
 VERBS = {
     "classify": "name what is in photos (the default: a first word that is no verb is a photo)",
-    "models": "list, download and verify models",
     "summary": "print the table of a network's layers",
     "plot": "draw a network as PNG or SVG",
+    "models": "list, download, import, verify, remove and bundle models",
+    "doctor": "check that all is well with this installation",
 }
 
 EXIT_CODES: dict[type[PhotolabelError], int] = {

@@ -1,68 +1,92 @@
-"""photolabel models [list|download|verify]: the models and their files on this machine."""
+"""photolabel models [ACTION]: the models and their files on this machine."""
 
 from __future__ import annotations
 
-from ..errors import HashMismatchError
+import argparse
+import json
+from pathlib import Path
+
+from ..errors import BusyError, HashMismatchError, UnknownModelError
+from ..output import columns, printable
 from .parser import Parser
 
 
 def parser() -> Parser:
     """Return the verb's parser."""
-    made = Parser(prog="photolabel models", description="List, download and verify models.")
+    made = Parser(prog="photolabel models", description="The models and their files on this machine.")
+    made.add_argument("--json", action="store_true", help="list as one JSON object")
     actions = made.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
-    actions.add_parser("list", help="list the known models (the default)")
+
+    shown = actions.add_parser("list", help="list the known and the imported models (the default)")
+    # SUPPRESS, or the action's own default would undo `models --json list`.
+    shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
     download = actions.add_parser("download", help="fetch a model's weights and make them ready")
     download.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
-    verify.add_argument("names", nargs="*", metavar="NAME", help="default: all known models")
+    verify.add_argument("names", nargs="*", metavar="NAME", help="default: all known and imported models")
+    bring = actions.add_parser("import", help="keep a file of your own as a model, for --model NAME")
+    bring.add_argument("name", metavar="NAME", help="what to call it; not the name of a known model")
+    bring.add_argument("file", type=Path, metavar="FILE", help="weights, or an ONNX file that describes itself")
+    bring.add_argument("--model", metavar="NAME", help="the known network that the weights are of (default: vgg16)")
+    remove = actions.add_parser("remove", help="remove a model's files; Keras' folder and what is bundled stay")
+    remove.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
+    clean = actions.add_parser("clean", help="remove leftovers: unfinished downloads, outdated compiled networks, ...")
+    clean.add_argument("--dry-run", action="store_true", help="only say what would go")
+    clean.add_argument("--all", action="store_true", help="also compiled networks in use; they are made again at need")
+    bundle = actions.add_parser("bundle", help="write models into one archive, for a machine without a network")
+    bundle.add_argument("out", type=Path, metavar="OUT.tar", help="the archive")
+    bundle.add_argument("names", nargs="*", metavar="NAME", help="default: all models here")
+    unbundle = actions.add_parser("unbundle", help="take in the models of such an archive")
+    unbundle.add_argument("file", type=Path, metavar="FILE.tar", help="from one whom you trust: hashes show no author")
     return made
 
 
 def run(argv: list[str]) -> int:
     """Run the verb and return its exit code."""
     args = parser().parse_args(argv)
-    if args.action == "download":
-        return _download(args.names)
-    if args.action == "verify":
-        return _verify(args.names)
-    return _list()
-
-
-def _list() -> int:
-    from .. import artefacts, models
-
-    rows = [("NAME", "HERE", "TOP-1", "RECIPES", "LICENCE")]
-    for model in models.known().values():
-        rows.append(
-            (
-                model.name,
-                "yes" if artefacts.available(model) else "no",
-                f"{model.accuracy.top1} %" if model.accuracy else "",
-                ", ".join(recipe.name for recipe in model.recipes),
-                model.licence,
-            )
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip())
+    _ACTIONS[args.action or "list"](args)
     return 0
 
 
-def _download(names: list[str]) -> int:
+def _list(args: argparse.Namespace) -> None:
+    from .. import keeping, store
+
+    models, leftovers = keeping.entries(), keeping.unknown()
+    if args.json:
+        listed = {"models": [x.record() for x in models], "other": [x.record() for x in leftovers]}
+        print(json.dumps({"schema": "photolabel-models/1", "cache": str(store.cache_folder()), **listed}))
+        return
+    rows = [("NAME", "HERE", "SIZE", "TOP-1", "RECIPES", "LICENCE", "SOURCE")]
+    for each in models:
+        about = each.model
+        accuracy = f"{about.accuracy.top1} %" if about and about.accuracy else ""
+        recipes = ", ".join(recipe.name for recipe in about.recipes) if about else ""
+        origin = (about.licence, about.source) if about else ("", each.problem or "")
+        rows.append((each.name, each.here, _size(each.size), accuracy, recipes, *origin))
+    print(columns(rows))
+    if leftovers:
+        print("\nof no model:")
+        print(columns([(f"  {x.path.name}", _size(x.size), x.why) for x in leftovers]))
+
+
+def _size(size: int) -> str:
+    return f"{size / 1e6:,.0f} MB" if size >= 1e6 else f"{size / 1e3:,.0f} kB" if size else ""
+
+
+def _download(args: argparse.Namespace) -> None:
     from .. import artefacts, models
 
-    wanted = [models.resolve(name) for name in names]  # a misspelt name should not cost a download before it
+    wanted = [models.resolve(name) for name in args.names]  # a misspelt name should not cost a download before it
     for model in wanted:
         path = artefacts.locate(model)
         print(f"{model.name}: ready, {path.stat().st_size / 1e6:.0f} MB at {path}")
-    return 0
 
 
-def _verify(names: list[str]) -> int:
+def _verify(args: argparse.Namespace) -> None:
     from .. import artefacts, models
 
     damaged = []
-    for name in names or models.known():
+    for name in args.names or [*models.known(), *models.own()]:
         verdicts = artefacts.verify(models.resolve(name))
         if not verdicts:
             print(f"{name}: no files on this machine")
@@ -71,4 +95,66 @@ def _verify(names: list[str]) -> int:
             damaged += [] if sound else [path.name]
     if damaged:
         raise HashMismatchError(f"{len(damaged)} damaged files; they are made or fetched again at the next use.")
-    return 0
+
+
+def _import(args: argparse.Namespace) -> None:
+    from .. import keeping
+
+    path = keeping.bring(args.name, args.file, model=args.model)
+    print(f"{args.name}: ready, {_size(path.stat().st_size)}; use it as --model {args.name}")
+
+
+def _remove(args: argparse.Namespace) -> None:
+    from .. import keeping, models
+
+    for name in args.names:  # a misspelt name should not leave half of them removed
+        if name not in models.known() and name not in models.own():
+            raise UnknownModelError(f"no model {name!r} to remove. See: photolabel models")
+    for name in args.names:
+        freed = keeping.remove(name)
+        for path, size in freed:
+            print(f"{name}: removed {path.name}, {_size(size)}")
+        for line in keeping.spared(name):
+            print(printable(f"{name}: {line}"))
+        print(f"{name}: {_size(sum(size for _, size in freed)) or 'nothing'} freed")
+
+
+def _clean(args: argparse.Namespace) -> None:
+    from .. import keeping
+
+    if args.dry_run:
+        gone, busy = [x for x in keeping.leftovers(everything=args.all) if x.removable], list[keeping.Leftover]()
+    else:
+        gone, busy = keeping.clean(everything=args.all)
+    for each in gone:
+        print(printable(f"{'would remove' if args.dry_run else 'removed'} {each.path.name}: {each.why}"))
+    total = _size(sum(each.size for each in gone)) or "nothing"
+    print(f"{total} {'to be freed' if args.dry_run else 'freed'}")
+    if busy:
+        raise BusyError(f"left, for other processes are at work on them: {', '.join(x.path.name for x in busy)}")
+
+
+def _bundle(args: argparse.Namespace) -> None:
+    from .. import bundles
+
+    for member in bundles.bundle(args.out, args.names):
+        print(f"{member.file}: {_size(member.size)}")
+
+
+def _unbundle(args: argparse.Namespace) -> None:
+    from .. import bundles
+
+    for name, new in bundles.unbundle(args.file):
+        print(f"{name}: {'ready' if new else 'was here already'}; use it as --model {name}")
+
+
+_ACTIONS = {
+    "list": _list,
+    "download": _download,
+    "verify": _verify,
+    "import": _import,
+    "remove": _remove,
+    "clean": _clean,
+    "bundle": _bundle,
+    "unbundle": _unbundle,
+}

@@ -1,0 +1,416 @@
+"""What lies in the cache: list it, import into it, remove from it, clean it.
+
+To list is quick: sizes and records are looked at, no file is hashed. What is removed is removed under the store's
+locks, so that nothing goes that another process is making. Keras' own folder and what is bundled are never touched.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+import stat
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from . import artefacts, engine, graph, models
+from .errors import (
+    BusyError,
+    CacheUnwritableError,
+    InvalidModelError,
+    MissingWeightsError,
+    UnknownModelError,
+    UsageError,
+)
+from .models import Model
+from .records import CHUNK
+from .store import Store, is_name
+
+State = Literal["yes", "Keras' copy", "changed", "no"]
+_ARTEFACT = re.compile(r"(?P<model>.+)-[0-9a-f]{16}\.onnx")
+_TEMPORARY = re.compile(r"(?P<name>.+?)(\.record\.json)?\.[0-9]+-[0-9a-f]{8}\.tmp")
+_PARTIAL = re.compile(r"(?P<name>.+?)(?P<private>\.[0-9a-f]{8})?\.partial")
+_RECORD = ".record.json"
+_OURS = (_RECORD, ".lock")
+_AT_WORK = 3600.0  # seconds without a change after which what no lock protects counts as left behind
+_FORGOTTEN = 30 * 86400.0  # seconds: a digest records no path, so only its age says that nobody may need it
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A model and what it takes on this machine.
+
+    `here` is "changed" where the file is not the one on record: it is hashed, and if need be made again, at the next
+    use. `files` are all its files in the cache with their sizes in bytes; a bundled file counts, Keras' copy does not.
+    `model` is None for an imported file that cannot be read any more; then `problem` says why.
+    """
+
+    name: str
+    kind: Literal["known", "bundled", "imported"]
+    here: State
+    files: tuple[tuple[Path, int], ...]
+    model: Model | None
+    problem: str | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(size for _, size in self.files)
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        model = self.model
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "installed": self.here in ("yes", "Keras' copy"),
+            "here": self.here,
+            "bytes": self.size,
+            "files": [{"path": str(path), "bytes": size} for path, size in self.files],
+            "accuracy": dict(vars(model.accuracy)) if model and model.accuracy else None,
+            "recipes": [recipe.name for recipe in model.recipes] if model else [],
+            "licence": model.licence if model else None,
+            "source": model.source if model else None,
+            "problem": self.problem,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leftover:
+    """A file in the cache that belongs to no model. `removable` is false for what photolabel did not put there."""
+
+    path: Path
+    size: int
+    why: str
+    removable: bool = True
+    lock: tuple[Store, str] | None = None  # to be held while it is removed
+
+    def record(self) -> dict[str, Any]:
+        """Return plain values, ready for JSON."""
+        return {"path": str(self.path), "bytes": self.size, "why": self.why, "removable": self.removable}
+
+
+def entries() -> list[Entry]:
+    """Return the known models and the imported ones, with what they take on this machine."""
+    found = [_known(model) for model in models.known().values()]
+    return found + [_imported(name) for name in models.own()]
+
+
+def _known(model: Model) -> Entry:
+    cache = Store()
+    files = _files(cache, model.name)
+    if model.weights is None:
+        assert model.path
+        files = [model.path, *files]
+        return Entry(name=model.name, kind="bundled", here="yes", files=_sized(files), model=model)
+    names = (artefacts.published_name(model), model.weights.name)
+    here: State = "no"
+    if any(cache.recorded(name) for name in names):
+        here = "yes"
+    elif artefacts.others_copy(model):
+        here = "Keras' copy"
+    elif any(os.path.lexists(cache.path(name)) for name in names):
+        here = "changed"
+    return Entry(name=model.name, kind="known", here=here, files=_sized(files), model=model)
+
+
+def _imported(name: str) -> Entry:
+    kept = models.own_store()
+    file = models.own_file(name)
+    here: State = "yes" if kept.recorded(file) else "changed"
+    model = problem = None
+    try:
+        model = replace(models.read(kept.path(file)), name=name)
+    except InvalidModelError as error:
+        problem = str(error)
+    files = [kept.path(file), *_files(Store(), name)]
+    return Entry(name=name, kind="imported", here=here, files=_sized(files), model=model, problem=problem)
+
+
+def _files(cache: Store, name: str) -> list[Path]:
+    """The files of the model `name` in the cache itself: artefacts, compiled networks, a download; no unknown ones."""
+    found = []
+    model = models.known().get(name)
+    download = model.weights.name if model and model.weights and not _is_keras(cache) else None
+    for path in _listed(cache.folder):
+        artefact, blob = _ARTEFACT.fullmatch(path.name), engine.BLOB_NAME.fullmatch(path.name)
+        stem = artefact or (blob and _ARTEFACT.fullmatch(f"{blob['stem']}.onnx"))
+        if (stem and stem["model"] == name) or (blob and blob["stem"] == name) or path.name == download:
+            found.append(path)
+    return found
+
+
+def _is_keras(cache: Store) -> bool:
+    """Whether somebody made Keras' folder our cache: then its downloads are Keras'."""
+    return artefacts.is_anothers(cache.folder)
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:  # not there yet, or not ours to read
+        return []
+
+
+def _sized(paths: Iterable[Path]) -> tuple[tuple[Path, int], ...]:
+    sized = []
+    for path in paths:
+        with suppress(OSError):  # another process has just removed it
+            sized.append((path, path.lstat().st_size))
+    return tuple(sized)
+
+
+# -- import
+
+
+def bring(name: str, path: Path, *, model: str | None = None) -> Path:
+    """Keep a file of the user's as the model `name`; return where. What it was made from may go.
+
+    The file is an ONNX file that describes itself, or weights for the known network `model` (default: vgg16). Raises
+    `UsageError` for a name that is taken, and the `ModelError` of whatever is wrong with the file.
+    """
+    kept, file = models.own_store(), models.own_file(name)
+    if os.path.lexists(kept.path(file)):
+        raise UsageError(f"there is a model {name} already. Remove it first (photolabel models remove {name}).")
+    if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
+        raise MissingWeightsError(f"{path}: no such file.")
+    if path.suffix.lower() == ".onnx" or _describes_itself(path):
+        if model is not None:
+            raise UsageError(f"{path} is an ONNX file: it has its own network, so there is no --model to choose.")
+        _copy(kept, file, path)
+        return kept.path(file)
+    network = models.known().get(model or "vgg16")
+    if network is None or network.spec is None:
+        able = ", ".join(each.name for each in models.known().values() if each.spec)
+        raise UsageError(f"--model {model}: weights can be given to one of {able}.")
+    artefacts.import_weights(replace(network, name=name), path, into=kept, name=file)
+    return kept.path(file)
+
+
+def _describes_itself(path: Path) -> bool:
+    try:
+        models.read(path)
+    except InvalidModelError:
+        return False
+    return True
+
+
+def _copy(kept: Store, file: str, path: Path) -> None:
+    with kept.create(file) as copy:
+        try:
+            with path.open("rb") as source:
+                while data := source.read(CHUNK):
+                    copy.write(data)
+        except OSError as error:
+            raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
+        check_file(copy.temporary, shown=path)
+
+
+def check_file(path: Path, *, shown: Path | str) -> Model:
+    """Return the model in a stranger's file, its network checked too. Errors call the file `shown`."""
+    try:
+        model = models.read(path)
+        graph.check(path)
+    except InvalidModelError as error:
+        raise InvalidModelError(str(error).replace(str(path), str(shown))) from None
+    return model
+
+
+# -- remove and clean
+
+
+def remove(name: str) -> list[tuple[Path, int]]:
+    """Remove the files of a model from the cache; return them with their sizes.
+
+    Raises `UnknownModelError` for what is no known or imported model, and `BusyError`, before anything is removed,
+    while another process is at work on one of them.
+    """
+    cache, kept = Store(), models.own_store()
+    todo = [(cache, path) for path in _files(cache, name)]
+    if name in models.known():
+        weights = models.known()[name].weights
+        if weights and not _is_keras(cache):
+            partial = cache.path(f"{weights.name}").with_name(f"{weights.name}.partial")
+            todo += [(cache, partial)] if os.path.lexists(partial) else []
+    else:
+        file = _own_file(name)
+        if file is None or not os.path.lexists(kept.path(file)):
+            raise UnknownModelError(
+                f"no model {name!r} to remove: expected one of {', '.join([*models.known(), *models.own()])}."
+            )
+        todo.append((kept, kept.path(file)))
+    with ExitStack() as held:
+        names = [(store, path.name.removesuffix(".partial")) for store, path in todo]
+        for store, base in names:
+            held.enter_context(store.lock(base, wait=False))
+        freed = list(_sized(path for _, path in todo))
+        for store, base in names:
+            store.remove(base)
+    return freed
+
+
+def _own_file(name: str) -> str | None:
+    try:
+        return models.own_file(name)
+    except UsageError:
+        return None
+
+
+def leftovers(*, everything: bool = False) -> list[Leftover]:
+    """Return what belongs to no model; with `everything`, also the compiled networks, which are made again at need.
+
+    Files that photolabel did not put there are in the list as not removable. Hashes only what has changed.
+    """
+    cache, kept = Store(), models.own_store()
+    found = [*_in_store(cache, everything=everything), *_in_store(kept, everything=everything)]
+    return found + list(_digests(cache, everything=everything))
+
+
+def unknown() -> list[Leftover]:
+    """Return the files in the cache that belong to no model, by their names alone: nothing is hashed or compiled."""
+    known = {path for entry in entries() for path, _ in entry.files}
+    found = []
+    for store in (Store(), models.own_store()):
+        for path in _listed(store.folder):
+            if path in known or path.name.endswith(_OURS) or path.name in ("digests", "imported"):
+                continue
+            why = "not photolabel's"
+            if _TEMPORARY.fullmatch(path.name) or _PARTIAL.fullmatch(path.name):
+                why = "unfinished: being made, or left behind"
+            elif engine.BLOB_NAME.fullmatch(path.name):
+                why = "compiled from a file of your own"
+            sizes = _sized([path])
+            found += [Leftover(path=path, size=size, why=why, removable=why[0] == "u") for _, size in sizes]
+    return found
+
+
+def _in_store(store: Store, *, everything: bool) -> Iterator[Leftover]:
+    for path in _listed(store.folder):
+        try:
+            status = path.lstat()
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode) and store == Store() and path.name in ("digests", "imported"):
+            continue
+        ours = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)  # a link is removed, not what it leads to
+        verdict = _verdict(store, path, status, everything=everything) if ours else ("not photolabel's", None)
+        if verdict is None:
+            continue
+        why, name = verdict
+        lock = (store, name) if name else None
+        yield Leftover(path=path, size=status.st_size, why=why, removable=lock is not None, lock=lock)
+
+
+def _verdict(store: Store, path: Path, status: os.stat_result, *, everything: bool) -> tuple[str, str | None] | None:
+    """Why a file should go and under whose lock; no lock for what is not ours; None for what should stay."""
+    name = path.name
+    if (part := _TEMPORARY.fullmatch(name)) and is_name(part["name"]):
+        return "left by a process that was killed", part["name"]
+    if (part := _PARTIAL.fullmatch(name)) and is_name(part["name"]):
+        if part["private"] and time.time() - status.st_mtime < _AT_WORK:
+            return None  # where there are no locks each process has a partial file of its own
+        return "an unfinished download", part["name"]
+    if name.endswith(_OURS) and is_name(base := name.removesuffix(_RECORD).removesuffix(".lock")):
+        gone = name.endswith(_RECORD) and not os.path.lexists(store.path(base))
+        return ("the record of a file that is gone", base) if gone else None
+    if not is_name(name):
+        return "not photolabel's", None
+    if store == models.own_store():
+        if not name.endswith(".onnx") or _own_file(name.removesuffix(".onnx")) is None:
+            return "not photolabel's", None
+        return None if store.check(name) else ("damaged: not what was imported", name)
+    if blob := engine.BLOB_NAME.fullmatch(name):
+        why = "a compiled network, made again at need" if everything else _stale(store, name, blob)
+        return (why, name) if why else None
+    if _ARTEFACT.fullmatch(name):
+        return None if store.check(name) else ("damaged: not what is on record", name)
+    for model in models.known().values():
+        if model.weights and model.weights.name == name and not _is_keras(store):
+            made = store.check(artefacts.published_name(model))
+            return ("a download that has been made into a network", name) if made else None
+    if _is_keras(store) and name.endswith(".h5"):
+        return None
+    return "not photolabel's", None
+
+
+@functools.cache
+def _tag() -> str:
+    return engine.processor().tag
+
+
+def _stale(cache: Store, name: str, blob: re.Match[str]) -> str | None:
+    """Why a compiled network is of no use any more, if so."""
+    if blob["made_for"] != _tag():
+        return "compiled by another OpenVINO or for another processor"
+    digest = None
+    if blob["stem"] == models.BUNDLED:
+        digest = models.BUNDLED_DIGEST
+    else:
+        for store in (cache, models.own_store()):
+            if (file := f"{blob['stem']}.onnx") and is_name(file) and (record := store.recorded(file)):
+                digest = record.digest
+    if digest and digest.partition(":")[2][:16] != blob["network"]:
+        return "compiled from a file that has been replaced"
+    if digest is None and _ARTEFACT.fullmatch(f"{blob['stem']}.onnx"):
+        return "compiled from a file that is gone"
+    return None if cache.check(name) else "damaged: not what is on record"
+
+
+def _digests(cache: Store, *, everything: bool) -> Iterator[Leftover]:
+    """Remembered hashes of files outside the cache. To lose one costs one hash of its file at the next use."""
+    for path in _listed(cache.folder / "digests"):
+        with suppress(OSError):
+            status = path.lstat()
+            age = time.time() - status.st_mtime
+            if path.suffix == ".tmp" and age > _AT_WORK:
+                yield Leftover(path=path, size=status.st_size, why="left by a process that was killed")
+            elif re.fullmatch(r"[0-9a-f]{32}\.json", path.name) and (everything or age > _FORGOTTEN):
+                yield Leftover(path=path, size=status.st_size, why="a remembered hash, taken again at need")
+
+
+def spared(name: str) -> list[str]:
+    """Return, in words, what `remove` leaves where it is: it is not ours."""
+    model = models.known().get(name)
+    if model is None:
+        return []
+    if model.path is not None:
+        return [f"{model.path} stays: it is a part of photolabel"]
+    copy = artefacts.others_copy(model)
+    return [f"{copy} stays: it is Keras' own"] if copy else []
+
+
+def clean(*, everything: bool = False) -> tuple[list[Leftover], list[Leftover]]:
+    """Remove `leftovers`; return what was removed and what was left because another process is at work on it."""
+    gone, busy = [], []
+    for each in leftovers(everything=everything):
+        if each.removable:
+            try:
+                if _discard(each, everything=everything):
+                    gone.append(each)
+            except BusyError:
+                busy.append(each)
+    return gone, busy
+
+
+def _discard(each: Leftover, *, everything: bool) -> bool:
+    """Remove a file; False if it turns out, now that nobody else is at work on it, that it should stay."""
+    try:
+        if each.lock is None:
+            each.path.unlink(missing_ok=True)
+            return True
+        store, name = each.lock
+        with store.lock(name, wait=False):
+            with suppress(FileNotFoundError):  # to take the lock swept it
+                # Another process may have been about to write the record, and be done with it now.
+                if _verdict(store, each.path, each.path.lstat(), everything=everything) is None:
+                    return False
+                each.path.unlink()
+            if each.path == store.path(name):
+                store.remove(name)
+        return True
+    except OSError as error:
+        raise CacheUnwritableError(f"{each.path} cannot be removed ({error.strerror}).") from None
