@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -463,3 +464,23 @@ def test_two_processes_make_one_artefact(published: Published, tmp_path: Path) -
     assert [process.returncode for process in both] == [0, 0], answers
     assert answers[0] == answers[1] and published.requests == 1
     assert cached() == [Path(answers[0][0].strip()).name]
+
+
+def test_weights_rewritten_while_they_are_read_are_refused(
+    published: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training run saves its best weights anew at any time; the cache must not keep the new under the old's hash."""
+    from photolabel import weights
+
+    original = weights.read
+
+    def overtaken(path: Path, spec: Any) -> Any:
+        arrays = original(path, spec)
+        path.write_bytes(path.read_bytes() + b"\0")
+        return arrays
+
+    monkeypatch.setattr(weights, "read", overtaken)
+    mine = weights_file(tmp_path / "best.h5")
+    with pytest.raises(InvalidWeightsError, match="changed while it was read"):
+        artefacts.locate(published.model, weights_file=mine)
+    assert not list(Store().folder.glob("*.onnx"))

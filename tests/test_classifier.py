@@ -8,6 +8,7 @@ import io
 import pickle
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,8 +93,8 @@ def test_top(classifier: Classifier, photo: Path, top: int | None, count: int) -
     assert [x.probability for x in labels] == sorted((x.probability for x in labels), reverse=True)
 
 
-@pytest.mark.parametrize("top", [0, -1])
-def test_a_senseless_top_is_a_usage_error(classifier: Classifier, photo: Path, top: int) -> None:
+@pytest.mark.parametrize("top", [0, -1, 2.5, "5", True])
+def test_a_senseless_top_is_a_usage_error(classifier: Classifier, photo: Path, top: Any) -> None:
     with pytest.raises(errors.UsageError, match="at least 1"):
         classifier.classify(photo, top=top)
     with pytest.raises(errors.UsageError, match="at least 1"):
@@ -162,6 +163,42 @@ def test_it_pickles_as_what_it_was_loaded_with(tiny: Path, photo: Path) -> None:
             assert loaded.recipe == original.recipe and loaded.limits == limits
             assert loaded.classify(photo) == original.classify(photo)
         assert copy.copy(original.classify(photo)) == original.classify(photo)
+
+
+def test_the_default_stays_itself_when_pickled(photo: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with photolabel.load() as default:
+        data = pickle.dumps(default)
+    monkeypatch.setenv("PHOTOLABEL_MODEL", str(tiny))
+    with pickle.loads(data) as again:
+        assert again.model.name == models.BUNDLED
+    with photolabel.load() as pinned:
+        data = pickle.dumps(pinned)
+    monkeypatch.delenv("PHOTOLABEL_MODEL")
+    with pickle.loads(data) as again:
+        assert again.model.name == "tiny"
+
+
+def test_a_network_without_its_softmax_is_refused(tmp_path: Path, photo: Path) -> None:
+    """It would print 492 %."""
+    spec = dataclasses.replace(oracle.TINY, activation="linear")
+    weights = oracle.he_normal(spec)
+    path = tmp_path / "linear.onnx"
+    path.write_bytes(b"".join(graph.build(spec, weights, models.CAFFE, describe=oracle.tiny_model().describe())))
+    with photolabel.load(path) as classifier, pytest.raises(errors.InvalidModelError, match="probabilities"):
+        classifier.classify(photo)
+
+
+def test_a_damaged_package_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundled = models.known()[models.BUNDLED]
+    assert bundled.path
+    data = bytearray(bundled.path.read_bytes())
+    data[5_000_000] ^= 0xFF
+    damaged = tmp_path / bundled.path.name
+    damaged.write_bytes(data)
+    model = dataclasses.replace(bundled, path=damaged)
+    monkeypatch.setattr(models, "known", lambda: {model.name: model})
+    with pytest.raises(errors.InvalidModelError, match="damaged; it came with photolabel. .*force-reinstall"):
+        photolabel.load(models.BUNDLED)
 
 
 def test_a_prediction_pickles(classifier: Classifier, photo: Path, tmp_path: Path) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -153,6 +156,161 @@ def test_rubbish_with_a_right_record_is_made_again(tiny: Path) -> None:
     with Store().create(blob.name) as file:
         file.write(b"rubbish" * 100)
     np.testing.assert_array_equal(engine.open_engine(tiny)(x), expected)
+
+
+def test_the_warm_start_has_the_same_options(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A blob does not remember how many threads it was made for."""
+    import openvino
+
+    engine.open_engine(tiny, threads=1)
+    seen: list[object] = []
+    original = openvino.Core.import_model
+
+    def spy(self: object, blob: object, device: str, options: object) -> object:
+        seen.append(options)
+        return original(self, blob, device, options)
+
+    monkeypatch.setattr(openvino.Core, "import_model", spy)
+    engine.open_engine(tiny, threads=1)
+    assert seen == [
+        {
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+        }
+    ]
+
+
+def test_an_engine_that_waited_takes_what_the_other_made(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[Path] = []
+    original = engine._OpenVINO._compile
+
+    def slow(self: engine._OpenVINO, path: Path, **options: bool) -> object:
+        compiled.append(path)
+        time.sleep(0.5)
+        return original(self, path, **options)
+
+    monkeypatch.setattr(engine._OpenVINO, "_compile", slow)
+    workers = [threading.Thread(target=engine.open_engine, args=(tiny,)) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert compiled == [tiny]
+
+
+def test_outdated_blobs_are_removed_without_waiting_for_anyone(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two OpenVINOs that share a cache, each making what the other finds outdated, must not wait for each other."""
+    import openvino
+
+    engine.open_engine(tiny)
+    (old,) = blobs()
+    monkeypatch.setattr(openvino, "get_version", lambda: "another")
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with Store().lock(old.name):
+            held.set()
+            done.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(20)
+    worker = threading.Thread(target=engine.open_engine, args=(tiny,))
+    worker.start()
+    worker.join(15)
+    stuck = worker.is_alive()
+    done.set()
+    worker.join()
+    holder.join()
+    assert not stuck and len(blobs()) == 2
+
+
+def test_a_full_disk_does_not_cost_a_second_compilation(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from photolabel.errors import DiskFullError
+
+    def full(*_: object) -> None:
+        raise DiskFullError("no room")
+
+    compiled: list[object] = []
+    original = engine._OpenVINO._compile
+
+    def counted(self: engine._OpenVINO, path: Path, **options: bool) -> object:
+        compiled.append(path)
+        return original(self, path, **options)
+
+    monkeypatch.setattr(engine._OpenVINO, "_compile", counted)
+    monkeypatch.setattr(Store, "create", full)
+    assert engine.open_engine(tiny)(pixels(1)).shape == (1, 10)
+    assert len(compiled) == 1
+
+
+def test_a_blob_that_vanishes_is_made_again(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine.open_engine(tiny)
+    original = np.memmap
+
+    def gone(path: Path, *rest: object) -> object:
+        if path.exists():
+            path.unlink()
+        return original(path, *rest)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(np, "memmap", gone)
+    assert engine.open_engine(tiny)(pixels(1)).shape == (1, 10)
+
+
+def test_a_network_changed_while_it_is_compiled_leaves_no_blob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name would promise the old network."""
+    path = tmp_path / "mine.onnx"
+    path.write_bytes(oracle.tiny_onnx())
+    original = engine._OpenVINO._compile
+
+    def overtaken(self: engine._OpenVINO, path: Path, **options: bool) -> object:
+        path.write_bytes(oracle.tiny_onnx(he_normal(TINY, seed=3)))
+        return original(self, path, **options)
+
+    monkeypatch.setattr(engine._OpenVINO, "_compile", overtaken)
+    engine.open_engine(path)
+    assert blobs() == []
+
+
+def test_a_stranger_s_network_is_checked_wherever_it_lies(tiny: Path) -> None:
+    """What we wrote is known by its record, not by its folder."""
+    weights = he_normal(TINY)
+    weights["fc1"][1][0] = np.nan
+    cache = Store().folder
+    cache.mkdir(parents=True, exist_ok=True)
+    (cache / "planted.onnx").write_bytes(oracle.tiny_onnx(weights))
+    with pytest.raises(InvalidModelError, match="NaN"):
+        engine.open_engine(cache / "planted.onnx")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
+def test_nothing_calls_home(tiny: Path, tmp_path: Path) -> None:
+    """OpenVINO's package would: it looks up a host and keeps an identity in the home folder."""
+    program = (
+        "import socket, sys\n"
+        "looked_up = []\n"
+        "original = socket.getaddrinfo\n"
+        "socket.getaddrinfo = lambda *a, **k: looked_up.append(a) or original(*a, **k)\n"
+        "connected = []\n"
+        "sys.addaudithook(lambda event, args: connected.append(event) if event == 'socket.connect' else None)\n"
+        "import photolabel\n"
+        "photolabel.load(sys.argv[1]).close()\n"
+        "import time, openvino\n"
+        "time.sleep(0.5)\n"  # its client works in a thread
+        "assert callable(openvino.convert_model), 'what others need of OpenVINO is left whole'\n"
+        "assert 'openvino_telemetry' not in sys.modules\n"
+        "print(looked_up, connected)"
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {**os.environ, "HOME": str(home)}
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tiny)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("[] []\n", "")
+    assert list(home.iterdir()) == []
 
 
 def test_no_cache_is_no_reason_not_to_answer(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:

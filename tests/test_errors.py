@@ -69,6 +69,7 @@ def test_codes_do_not_change() -> None:
         "MissingWeightsError": "missing-weights",
         "InvalidWeightsError": "invalid-weights",
         "WeightsMismatchError": "weights-mismatch",
+        "OutputError": "output-unwritable",
         "StoreError": "store-error",
         "OfflineError": "offline",
         "DownloadError": "download-failed",
@@ -127,6 +128,8 @@ PUBLIC = [
     "classify",
     "errors",
     "load",
+    "plot",
+    "summary",
 ]
 
 

@@ -163,8 +163,18 @@ def test_what_cannot_be_imported(known: models.Model, tiny: Path, tmp_path: Path
         (tmp_path / "missing", None, MissingWeightsError, "no such file"),
         (tmp_path / ("x" * 5000), None, MissingWeightsError, "no such file"),
         (tiny, "vgg16", UsageError, "no --model"),
-        (weights_file(tmp_path / "w.h5"), models.BUNDLED, UsageError, "one of vgg16, vgg19, tiny"),
-        (weights_file(tmp_path / "w.h5"), "nope", UsageError, "one of vgg16, vgg19, tiny"),
+        (
+            weights_file(tmp_path / "w.h5"),
+            models.BUNDLED,
+            UsageError,
+            "one of vgg16, .*, tiny",
+        ),
+        (
+            weights_file(tmp_path / "w.h5"),
+            "nope",
+            UsageError,
+            "one of vgg16, .*, tiny",
+        ),
         (weights_file(tmp_path / "v.h5", without="fc1"), "tiny", WeightsMismatchError, "fc1"),
     ):
         with pytest.raises(error, match=says) as caught:

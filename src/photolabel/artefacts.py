@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from . import engine, graph, models, progress, store, weights
-from .errors import InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
+from .errors import InvalidModelError, InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
 from .models import Model
 from .store import Asset
 
@@ -25,6 +25,14 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
     if model.path is not None:
         if weights_file is not None:
             raise UsageError(f"{model.name} is an ONNX file that has its weights: it takes no other.")
+        if (
+            model == models.known().get(models.BUNDLED)
+            and store.Store().known_digest(model.path) != models.BUNDLED_DIGEST
+        ):
+            raise InvalidModelError(
+                f"{model.path}: damaged; it came with photolabel. Install photolabel again: "
+                "pip install --force-reinstall --no-deps photolabel"
+            )
         return model.path
     assert model.weights
     cache = store.Store()
@@ -32,11 +40,14 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
         return _from_users_file(cache, model, weights_file)
     made = _name(model, model.weights.digest)
     if not cache.check(made):
-        source = _published(cache, model) or _fetch(cache, model)
-        _make(cache, model, source, made)
-        # The ONNX holds the same numbers: one copy is enough. But Keras' folder may be our cache, and is not ours.
-        if source.parent == cache.folder and not is_anothers(cache.folder):
-            cache.remove(source.name)
+        with cache.lock(made):  # of several processes one fetches
+            if not cache.check(made):
+                source = _published(cache, model) or _fetch(cache, model)
+                _make(cache, model, source, made, digest=model.weights.digest)
+                # The ONNX holds the same numbers: one copy is enough. But Keras' folder may be our cache, and is
+                # not ours.
+                if source.parent == cache.folder and not is_anothers(cache.folder):
+                    cache.remove(source.name)
     return cache.path(made)
 
 
@@ -111,7 +122,7 @@ def others_copy(model: Model) -> Path | None:
 def import_weights(model: Model, weights_file: Path, *, into: store.Store, name: str) -> None:
     """Write the network of `model` with a user's own weights into the store `into` as `name`."""
     digest = _digest_of_users(store.Store(), weights_file)
-    _make(into, models.with_weights(model, digest), weights_file, name)
+    _make(into, models.with_weights(model, digest), weights_file, name, digest=digest)
 
 
 def _name(model: Model, digest: str) -> str:
@@ -169,7 +180,7 @@ def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
     digest = _digest_of_users(cache, path)
     made = _name(model, digest)
     if not cache.check(made):
-        _make(cache, models.with_weights(model, digest), path, made)
+        _make(cache, models.with_weights(model, digest), path, made, digest=digest)
     return cache.path(made)
 
 
@@ -184,14 +195,17 @@ def _digest_of_users(cache: store.Store, path: Path) -> str:
     return cache.known_digest(path)
 
 
-def _make(cache: store.Store, model: Model, source: Path, made: str) -> None:
-    """Write the ONNX file `made` from the weights file `source`."""
+def _make(cache: store.Store, model: Model, source: Path, made: str, *, digest: str) -> None:
+    """Write the ONNX file `made` from the weights file `source`, which must have and keep the hash `digest`."""
     assert model.spec and model.normalisation
     with cache.lock(made):
         if cache.check(made):  # another process was quicker
             return
         with progress.status(f"preparing {model.name} (once) ..."):
             arrays = weights.read(source, model.spec)
+            # A training run may write its best weights anew at any time: then these are not those that were hashed.
+            if store.Store().known_digest(source, digest.partition(":")[0]) != digest:
+                raise InvalidWeightsError(f"{source}: it was changed while it was read. Try again.")
             with cache.create(made) as file:
                 for chunk in graph.build(model.spec, arrays, model.normalisation, describe=model.describe()):
                     file.write(chunk)

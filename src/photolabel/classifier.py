@@ -147,6 +147,12 @@ class Classifier:
         image = images.read(photo, limits=self.limits)
         pixels = images.prepare(image, self.recipe)
         probabilities = self._run(pixels[np.newaxis])[0]
+        # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
+        if probabilities.min() < 0 or abs(float(probabilities.sum()) - 1) > 1e-3:
+            raise InvalidModelError(
+                f"{self.model.name}: its network does not answer with probabilities, which lie in 0..1 and sum to 1. "
+                "Does it end before its softmax?"
+            )
         return self._prediction(photo, probabilities, top)
 
     def classify_many(self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP) -> Iterator[Prediction]:
@@ -173,8 +179,8 @@ class Classifier:
         classes = len(self.model.labels)
         if top is None:
             return classes
-        if top < 1:
-            raise UsageError(f"top={top}: expected at least 1, or None for all {classes} classes.")
+        if not isinstance(top, int) or isinstance(top, bool) or top < 1:
+            raise UsageError(f"top={top!r}: expected a whole number of at least 1, or None for all {classes} classes.")
         return min(top, classes)
 
     def _prediction(self, photo: images.Photo, probabilities: NDArray[np.float32], top: int) -> Prediction:
@@ -233,27 +239,29 @@ def load(
     bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
     a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
     reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
-    way to make the input
-    (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`. `threads` is how many
-    processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be had, and
-    `UsageError` for a wrong argument.
+    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`. `threads`
+    is how many processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be
+    had, and `UsageError` for a wrong argument.
     """
     if model is not None:
         known = models.resolve(model)  # type: ignore[arg-type]
     elif weights is not None:
-        known = models.fitting(Path(weights))
+        pinned = os.environ.get("PHOTOLABEL_MODEL")
+        known = models.resolve(pinned) if pinned else models.fitting(Path(weights))
     else:
         known = artefacts.default()
     known.recipe(recipe)  # a wrong name should not wait for a download
     path = artefacts.locate(known, weights_file=None if weights is None else Path(weights))
     described = models.read(path) if known.path is None else known
     run = engine.open_engine(path, precision=precision, threads=threads)
-    reload = (model, weights, recipe, precision, threads, limits)
+    # By what it turned out to be: the default may be another model where, or when, it is unpickled.
+    name = known.name if known.path is None or known.name == models.BUNDLED else known.path
+    reload = (name, weights, recipe, precision, threads, limits)
     return Classifier(described, run, recipe=recipe, limits=limits, reload=reload)
 
 
 def _reload(
-    model: str | None,
+    model: str | Path,
     weights: str | None,
     recipe: str | None,
     precision: str,

@@ -12,8 +12,10 @@ import hashlib
 import os
 import platform
 import re
+import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -84,8 +86,7 @@ class Processor:
 
 def processor(core: Any = None) -> Processor:
     """Return what this processor is and can do. Raises ImportError or RuntimeError where OpenVINO does not run."""
-    import openvino
-
+    openvino = _openvino()
     core = core or openvino.Core()
     return Processor(
         openvino=openvino.get_version(),
@@ -113,8 +114,8 @@ def open_engine(
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(_HINTS)}.")
     if threads is None:
         threads = available_threads()
-    if not 1 <= threads <= 1024:
-        raise UsageError(f"threads={threads}: expected 1 to 1024.")
+    if not isinstance(threads, int) or isinstance(threads, bool) or not 1 <= threads <= 1024:
+        raise UsageError(f"threads={threads!r}: expected a whole number from 1 to 1024.")
     return _OpenVINO(path, precision, threads, tuple(layers))
 
 
@@ -122,15 +123,13 @@ class _OpenVINO:
     """The default engine."""
 
     def __init__(self, path: Path, precision: Precision, threads: int, layers: tuple[str, ...]) -> None:
-        import openvino
-
         self.precision: Precision = precision
         self._lock = threading.Lock()
         # In this order, for it is also the order in which they are given up: the blob's memory must outlive the
         # network that reads it.
         self._request: Any = None
         self._mapped: Any = None
-        self._core: Any = openvino.Core()
+        self._core: Any = _openvino().Core()
         self._options = {
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
             "INFERENCE_NUM_THREADS": threads,
@@ -178,45 +177,47 @@ class _OpenVINO:
         cache = store.Store()
         network = None
         try:
-            name = self._blob_name(path, cache)
+            digest = cache.known_digest(path)
+            name = self._blob_name(path, digest)
             network = self._import(cache, name)
             if network is not None:
                 return network
             with cache.lock(name):
                 network = self._import(cache, name)  # another process may have made it meanwhile
                 if network is None:
-                    network = self._compile(path, trusted=path.parent == cache.folder)
-                    with cache.create(name) as file:
-                        file.write(network.export_model().getbuffer())
-                    _remove_older(cache, name)
+                    # What photolabel wrote itself and has on record need not be parsed twice.
+                    trusted = path.parent == cache.folder and cache.check(path.name)
+                    network = self._compile(path, trusted=trusted)
+                    if cache.known_digest(path) == digest:  # else the file was changed meanwhile, and the name lies
+                        with cache.create(name) as file:
+                            file.write(network.export_model().getbuffer())
+            _remove_older(cache, name)
         except StoreError:
             # No cache to be had (no home, a full disk, ...): slower, but no reason not to answer.
             network = network or self._compile(path)
         return network
 
-    def _blob_name(self, path: Path, cache: store.Store) -> str:
+    def _blob_name(self, path: Path, digest: str) -> str:
         """A name for all that the compiled network depends on."""
         stem = path.stem if _PLAIN.fullmatch(path.stem) else "network"
-        network = cache.known_digest(path).partition(":")[2][:16]
+        network = digest.partition(":")[2][:16]
         threads = self._options["INFERENCE_NUM_THREADS"]
         return f"{stem}-{network}-{self.precision}-{threads}t-{processor(self._core).tag}{BLOB}"
 
     def _import(self, cache: store.Store, name: str) -> Any:
         """The network in a blob, or None where there is none that can be trusted."""
-        import openvino
-
         if not cache.check(name):
             return None
-        # Mapped, not read: 553 MB cost 0.1 s instead of 0.6 s. Copy-on-write, for a Tensor wants to be writable.
-        self._mapped = np.memmap(cache.path(name), np.uint8, "c")
         try:
-            return self._core.import_model(openvino.Tensor(self._mapped, shared_memory=True), "CPU", self._options)
-        except RuntimeError:
+            # Mapped, not read: 553 MB cost 0.1 s instead of 0.6 s. Copy-on-write, for a Tensor wants to be writable.
+            self._mapped = np.memmap(cache.path(name), np.uint8, "c")
+            return self._core.import_model(_openvino().Tensor(self._mapped, shared_memory=True), "CPU", self._options)
+        except (OSError, ValueError, RuntimeError):  # gone since it was checked, empty, or not to OpenVINO's liking
             self._mapped = None
             return None
 
     def _compile(self, path: Path, *, trusted: bool = False) -> Any:
-        if not trusted:  # what photolabel wrote itself and has on record need not be parsed twice
+        if not trusted:
             graph.check(path)
         with progress.status(f"compiling {path.stem} for this processor (once) ..."):
             try:
@@ -241,8 +242,31 @@ def _shape(port: Any) -> Shape:
 
 
 def _remove_older(cache: store.Store, name: str) -> None:
-    """Remove the blobs of the same network and options that another OpenVINO or processor made."""
+    """Remove the blobs of the same network and options that another OpenVINO or processor made.
+
+    Never while holding another lock, and none that another process is at work on: two of them, each making what the
+    other finds outdated, would wait for each other for ever.
+    """
     prefix = name[: name.rindex("-") + 1]
     for path in cache.folder.glob(f"{prefix}*{BLOB}"):
         if path.name != name:
-            cache.remove(path.name)
+            with suppress(StoreError), cache.lock(path.name, wait=False):
+                cache.remove(path.name)
+
+
+def _openvino() -> Any:
+    """OpenVINO without its telemetry.
+
+    The package, when it is imported, looks up a host of Google Analytics and keeps an identity in the user's home. A
+    tool that promises to work offline does neither; what is needed of OpenVINO works without.
+    """
+    client = "openvino_telemetry"
+    absent = client not in sys.modules
+    if absent:
+        sys.modules[client] = None  # type: ignore[assignment]  # which stands for: not installed
+    try:
+        import openvino
+    finally:
+        if absent:
+            del sys.modules[client]
+    return openvino

@@ -213,6 +213,8 @@ class Store:
                 if record and record.digest.startswith(f"{algorithm}:") and record == Record.of(record.digest, status):
                     return record.digest
                 digest = hash_of(descriptor, algorithm)
+                if Record.of(digest, os.fstat(descriptor)) != Record.of(digest, status):
+                    raise StoreError(f"{path}: it is being written to. Try again when it is complete")
         except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links, before Python 3.13
             raise StoreError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
         with suppress(OSError):  # only a memory
