@@ -58,7 +58,7 @@ SAFETENSORS = {
     "header of 2^63": (struct.pack("<Q", 1 << 63) + b"{}", "known format"),
     "header of 4 GB": (
         struct.pack("<Q", (1 << 32) - 1) + b"{}",
-        "4294967295 is|of 4294967295 bytes is announced in 10",
+        "4294967295 bytes is announced",
     ),
     "header longer than the file": (struct.pack("<Q", 100) + b"{}", "cut short"),
     "header of 2 MB": (raw(b"{" + b" " * (2 << 20)), "at most 1048576"),
