@@ -104,10 +104,11 @@ def sniff(path: Path) -> Format:
             if keras3.MEMBER in stored_zip.table(file, size):
                 return "keras3"
             return "npz" if npz.is_npz(file, size) else "torch"
+        # A header's length, below 4 GB, and its JSON. Before the next two: the length may begin as they do.
+        if head[4:] == bytes(4) + b"{":
+            return "safetensors"
         if head[:1] == b"\x80":  # a pickle of protocol 2, by which the older form begins
             return "torch"
-        if head[8:] == b"{":
-            return "safetensors"
         if head[:1] in (b"\x0a", b"\x12") or head[:2] == b"\xa2\x06":  # NetParameter's name, layers or layer
             return "caffe"
     raise InvalidWeightsError(
