@@ -14,7 +14,7 @@ from servers import asset  # isort: skip
 
 
 class Scripted:
-    """An `Answer` of a status, headers, and pieces of a body; None in place of a piece is a broken line."""
+    """A `Response` of a status, headers, and pieces of a body; None in place of a piece is a broken line."""
 
     def __init__(self, status: int, headers: Mapping[str, str], pieces: list[bytes | None]) -> None:
         self.status = status

@@ -109,6 +109,31 @@ def test_transparent_colours_are_white() -> None:
     assert pixels(sixteen)[0].tolist() == [[255] * 3, [0x45, 0x56, 0x67]]
 
 
+def keyed(depth: int, colour: int, key: tuple[int, ...], row: bytes, width: int) -> bytes:
+    trns = chunk(b"tRNS", struct.pack(f">{len(key)}H", *key))
+    return png(width, 1, trns, chunk(b"IDAT", zlib.compress(b"\0" + row)), depth=depth, colour=colour)
+
+
+@pytest.mark.parametrize("key", [(200, 100, 50), (0x1234, 100, 50)])
+def test_a_transparent_colour_of_sixteen_bits(key: tuple[int, int, int]) -> None:
+    """The depth says how to read it, not its size. In 8 bits its neighbours are the same colour."""
+    row = struct.pack(">9H", *key, *(value ^ 1 for value in key), 200 << 8, 100 << 8, 50 << 8)
+    assert pixels(keyed(16, 2, key, row, 3))[0].tolist() == [[255] * 3, [255] * 3, [200, 100, 50]]
+
+
+def test_a_transparent_colour_of_eight_bits() -> None:
+    row = bytes([200, 100, 50, 201, 100, 50, 0, 0, 0])
+    assert pixels(keyed(8, 2, (200, 100, 50), row, 3))[0].tolist() == [[255] * 3, [201, 100, 50], [0] * 3]
+
+
+@pytest.mark.parametrize(
+    ("depth", "row", "width"), [(2, 0b00011011, 4), (4, 0x1E, 2), (8, 0x01, 1), (1, 0b01000000, 2)]
+)
+def test_a_transparent_grey_of_few_bits(depth: int, row: int, width: int) -> None:
+    found = pixels(keyed(depth, 0, (1,), bytes([row]), width))[0, :, 0].tolist()
+    assert found == {2: [0, 255, 170, 255], 4: [255, 238], 8: [255], 1: [0, 255]}[depth]
+
+
 def test_one_bit_and_palette() -> None:
     bits = picture(mode="1")
     assert (pixels(encoded(bits, "PNG"))[:, :, 0] == np.asarray(bits) * 255).all()

@@ -326,3 +326,27 @@ def test_mutants_give_an_image_or_a_photo_error(name: str, data: st.DataObject) 
         assert not re.search(r"0x[0-9a-f]{4}|Traceback|<.*>|/", str(error))
     else:
         assert image.mode == "RGB" and min(image.size) >= 1
+
+
+@pytest.mark.parametrize("name", ["webp", "avif"])
+def test_a_pillow_built_without_a_decoder(tmp_path: Path, name: str) -> None:
+    """All else still works, and the error names the remedy."""
+    path = tmp_path / "photo"
+    path.write_bytes(encoded(picture(), name.upper()))
+    whole = tmp_path / "whole"
+    whole.write_bytes(encoded(picture(), "PNG"))
+    program = textwrap.dedent(f"""
+        import sys
+        sys.modules["PIL._{name}"] = None
+        from photolabel import errors, images
+        images.read(sys.argv[2])
+        try:
+            images.read(sys.argv[1])
+        except errors.UnsupportedFormatError as error:
+            print(error)
+    """)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, path, whole], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "pip install --force-reinstall pillow" in done.stdout

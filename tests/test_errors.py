@@ -107,10 +107,19 @@ def test_a_usage_error_is_a_value_error() -> None:
 
 
 def test_nothing_is_caught_wholesale() -> None:
-    """But in the command line's last resort, so that no traceback reaches a user."""
+    """But in the command line's last resort, so that no traceback reaches a user.
+
+    And where a caller's own file object is read: that is foreign code, which may raise anything, and what it
+    raises is one photo's failure, not that of the photos before and after it.
+    """
     for path in set(PACKAGE.rglob("*.py")) - {PACKAGE / "cli" / "__init__.py"}:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.ExceptHandler):
+        module = ast.parse(path.read_text("utf-8"))
+        foreign = [
+            each for each in module.body if getattr(each, "name", "") == "_read_object" and path.name == "images.py"
+        ]
+        allowed = {id(node) for each in foreign for node in ast.walk(each)}
+        for node in ast.walk(module):
+            if isinstance(node, ast.ExceptHandler) and id(node) not in allowed:
                 caught = ast.unparse(node.type) if node.type else "everything"
                 assert caught not in ("Exception", "everything"), f"{path.name}:{node.lineno} catches {caught}"
 

@@ -174,3 +174,11 @@ def test_hostile_networks_are_refused(tmp_path: Path, change: str) -> None:
 
 def test_a_sound_network_passes(tiny: Path) -> None:
     graph.check(tiny)
+
+
+@pytest.mark.parametrize("name", ["t.json", "x.onnxtxt", "x.textproto", "no-suffix"])
+def test_the_suffix_has_no_say(tiny: Path, tmp_path: Path, name: str) -> None:
+    """onnx.load() would choose a text format by it."""
+    path = tmp_path / name
+    path.write_bytes(tiny.read_bytes())
+    graph.check(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 import tracemalloc
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,109 @@ def test_a_failing_file_object() -> None:
             read(file)  # type: ignore[arg-type]
 
 
+class Raising(io.RawIOBase):
+    """A file object of foreign code: what it raises is unknown."""
+
+    def __init__(self, error: BaseException, first: bytes = b"") -> None:
+        self.error, self.first = error, first
+
+    def read(self, size: int = -1) -> bytes:
+        if first := self.first:
+            self.first = b""
+            return first
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EOFError("cut"),
+        OSError("no number"),
+        ValueError("odd"),
+        KeyError("k"),
+        RuntimeError(),
+        Exception(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("first", [b"", PNG[:50]])
+def test_whatever_a_file_object_raises_is_its_photo_s_fault(error: Exception, first: bytes) -> None:
+    with pytest.raises(errors.PhotoUnreadableError, match=f"failed with {type(error).__name__}") as caught:
+        read(Raising(error, first))  # type: ignore[arg-type]
+    assert caught.value.__cause__ is error
+
+
+def test_ctrl_c_in_a_file_object_passes() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        read(Raising(KeyboardInterrupt()))  # type: ignore[arg-type]
+
+
+def refused(file: object, said: str) -> None:
+    with pytest.raises(errors.PhotoUnreadableError, match=f"failed with {said}"):
+        read(file)  # type: ignore[arg-type]
+
+
+def test_broken_archives() -> None:
+    """Members of a ZIP or gzip file are what people pass."""
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("photo.png", PNG)
+    data = bytearray(packed.getvalue())
+    data[data.index(PNG[-20:])] ^= 1  # its checksum is wrong now
+    with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("photo.png") as member:
+        refused(member, "zipfile.BadZipFile")
+    whole = gzip.compress(PNG)
+    assert read(gzip.GzipFile(fileobj=io.BytesIO(whole)))
+    for broken, said in [
+        (whole[:-20], "EOFError"),
+        (whole[:-8] + bytes(8), "gzip.BadGzipFile"),
+        (whole[:10] + b"\x07" + whole[11:], "zlib.error"),
+        (b"no gzip at all", "gzip.BadGzipFile"),
+    ]:
+        refused(gzip.GzipFile(fileobj=io.BytesIO(broken)), said)
+
+
+def test_file_objects_that_give_no_bytes() -> None:
+    class Gives:
+        def __init__(self, what: object) -> None:
+            self.what = what
+
+        def read(self, size: int) -> object:
+            return self.what
+
+    with pytest.raises(errors.PhotoUnreadableError, match="no data yet"):
+        read(Gives(None))  # type: ignore[arg-type]
+    for what in ("text", 3, [PNG]):
+        with pytest.raises(errors.UsageError, match=f"binary.*{type(what).__name__}"):
+            read(Gives(what))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("how", ["made", "lazy", "left", "loaded", "file"])
+def test_a_closed_pil_image_is_called_closed(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(PNG)
+    image = picture() if how == "made" else Image.open(io.BytesIO(PNG) if how == "file" else path)
+    if how == "left":
+        with image:
+            pass
+    elif how == "file":
+        image.fp.close()  # type: ignore[attr-defined]
+    else:
+        if how == "loaded":
+            image.load()
+        image.close()
+    with pytest.raises(errors.PhotoUnreadableError, match="is closed"):
+        read(image)
+
+
+def test_a_loaded_pil_image_outlives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(PNG)
+    with Image.open(path) as image:
+        image.load()
+    assert (pixels(image) == REFERENCE).all()
+
+
 # --- Limits --------------------------------------------------------------------------------------
 
 
@@ -222,8 +327,10 @@ def test_a_lazy_pil_image_cannot_pass_at_the_second_try() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         lazy = Image.open(io.BytesIO(data))
-    for _ in range(3):
-        with pytest.raises(errors.CorruptPhotoError):
+    with pytest.raises(errors.CorruptPhotoError):
+        read(lazy)
+    for _ in range(2):
+        with pytest.raises(errors.PhotoUnreadableError, match="broken has been closed"):
             read(lazy)
 
 

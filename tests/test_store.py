@@ -1406,6 +1406,27 @@ def test_a_filesystem_without_locks(store: Store, monkeypatch: pytest.MonkeyPatc
     assert not [name for name in names(store) if name.startswith("y")]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="locks are of another kind there")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_kernel_without_flock(store: Store, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    """No warning, and no lock file in a lock's stead, which a dead holder would leave locked for ever."""
+    import fcntl
+
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with store.lock("x") as first, store.lock("x") as second:
+        assert first and second and first != second
+    with Server(BODY) as server:
+        assert store.fetch(asset(server.url, body=BODY)).read_bytes() == BODY
+    for name in ("x.lock", "weights.h5.lock"):
+        assert not (store.folder / name).exists() or not (store.folder / name).read_bytes()
+    monkeypatch.undo()
+    with store.lock("x", wait=False) as private:
+        assert private == ""
+
+
 def test_ctrl_c_keeps_the_partial(store: Store) -> None:
     def interrupt(done: int, total: int) -> None:
         if done >= HALF:

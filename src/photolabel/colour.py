@@ -27,7 +27,7 @@ _PROFILE_SPACE = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab"}
 def to_srgb(image: Image.Image) -> Image.Image:
     """Return a `bare` picture in mode RGB: the argument itself where its pixels stay or are changed in place.
 
-    - Transparency lies over white.
+    - Transparency lies over white. A transparent colour of 16-bit RGB is compared in 8 bits.
     - 16-bit greys are scaled, not clipped: 0..65535 (or the range that TIFF's BitsPerSample names) to 0..255.
       32-bit integers and floats name no range: taken as 0..1 (floats), 0..255 or 0..65535, whichever is the
       smallest that holds all values, else from their own least to their greatest. NaN counts as 0.
@@ -70,10 +70,18 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def _transparent_colour(image: Image.Image) -> Any:
-    """Return tRNS as Pillow's convert() wants it: PNG gives 16-bit values, the pixels are 8-bit by now."""
-    key = image.info.get("transparency")
-    if isinstance(key, tuple) and max(key) > 255:
-        return tuple(value >> 8 for value in key)
+    """Return tRNS as Pillow's convert() wants it: in 8 bits, as the pixels are by now.
+
+    PNG gives it at the file's own depth. Of 16 bits the lower 8 are gone, from the pixels too: the nearest
+    neighbours of the transparent colour go white with it.
+    """
+    key, bits = image.info.get("transparency"), image.info.get("bits")
+    if isinstance(key, tuple):
+        # A PIL image of the caller's may not say what it was: then only a large value tells.
+        deep = bits == 16 if isinstance(bits, int) else max(key) > 255
+        return tuple(value >> 8 if deep else value & 0xFF for value in key)
+    if isinstance(key, int) and image.mode == "L" and bits in {2, 4}:
+        return (key & (1 << bits) - 1) * 255 // ((1 << bits) - 1)
     return key
 
 

@@ -152,14 +152,17 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         check_pixels(image.size, limits)
         if name == "PNG" and png_is_short(data, image.crop((0, image.height - 1, *image.size)).tobytes()):
             raise EOFError("the PNG's pixels end before its last row")
-        return bare(image)
+        result = bare(image)
+        if name == "PNG":
+            result.info["bits"] = data[24]  # of IHDR, which is always the first chunk: Pillow keeps it nowhere
+        return result
 
 
 def bare(image: Image.Image) -> Image.Image:
     """Return the same pixels, not copied, without the file behind them and the decoder's buffers.
 
     `info` keeps `icc_profile` and `transparency` and gains `orientation` (1..8) and `bits` (a TIFF's first
-    BitsPerSample), where they are known.
+    BitsPerSample, a PNG's bit depth), where they are known.
     """
     result = image._new(image.im)
     result.info = {key: image.info[key] for key in ("icc_profile", "transparency") if key in image.info}
@@ -209,13 +212,28 @@ _MAGIC = (
 def _avif(file: Any) -> ImageFile.ImageFile:
     from PIL import AvifImagePlugin  # the largest of the decoders: loaded for those who have such photos
 
+    if not AvifImagePlugin.SUPPORTED:
+        raise _built_without("AVIF")
     return AvifImagePlugin.AvifImageFile(file)
+
+
+def _webp(file: Any) -> ImageFile.ImageFile:
+    if not WebPImagePlugin.SUPPORTED:
+        raise _built_without("WebP")
+    return WebPImagePlugin.WebPImageFile(file)
+
+
+def _built_without(name: str) -> UnsupportedFormatError:
+    return UnsupportedFormatError(
+        f"This is a photo in {name}, which this build of Pillow cannot decode. "
+        "`pip install --force-reinstall pillow`, or convert the photo to JPEG."
+    )
 
 
 _OPENERS: dict[str, Callable[[Any], ImageFile.ImageFile]] = {
     "JPEG": JpegImagePlugin.JpegImageFile,  # of several (MPO) the first, which is a plain JPEG
     "PNG": PngImagePlugin.PngImageFile,
-    "WebP": WebPImagePlugin.WebPImageFile,
+    "WebP": _webp,
     "GIF": GifImagePlugin.GifImageFile,
     "TIFF": TiffImagePlugin.TiffImageFile,
     "BMP": BmpImagePlugin.BmpImageFile,

@@ -21,7 +21,7 @@ from contextlib import closing
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from .errors import DownloadError, HashMismatchError
-from .network import Answer, GiveUpError, Requests, Transport, TryAgainError
+from .network import GiveUpError, Requests, Response, Transport, TryAgainError
 
 SILENCE = 8.0  # seconds without any body byte, over all URLs and tries: a black hole is reported within 10 s
 STALL = 60.0  # seconds without noticeable progress once bytes have come
@@ -174,7 +174,7 @@ def _fill(url: str, descriptor: int, size: int, progress: Progress, transport: T
     return one_piece
 
 
-def _open(url: str, have: int, etag: str | None, transport: Transport, patience: _Patience) -> Answer:
+def _open(url: str, have: int, etag: str | None, transport: Transport, patience: _Patience) -> Response:
     """Ask for the bytes from `have` on, through at most `REDIRECTS` redirects; the status is 200 or 206."""
     headers = {"Accept-Encoding": "identity", "User-Agent": "photolabel"}
     if have:
@@ -223,7 +223,7 @@ def check_scheme(url: str) -> None:
         raise GiveUpError("expected an http:// or https:// URL")
 
 
-def _check(answer: Answer) -> None:
+def _check(answer: Response) -> None:
     status = answer.status
     if status == 416:
         raise _StartOverError("the server refuses every range (416)")
@@ -242,12 +242,12 @@ def _seconds(retry_after: str | None) -> float | None:
     return float(retry_after) if retry_after and re.fullmatch(r"[0-9]{1,9}", retry_after.strip()) else None
 
 
-def _strong_etag(answer: Answer) -> str | None:
+def _strong_etag(answer: Response) -> str | None:
     etag = answer.headers.get("etag", "").strip()
     return etag if re.fullmatch(r'"[\x21\x23-\x7e]{1,200}"', etag) else None  # If-Range allows no weak one
 
 
-def _start(answer: Answer, have: int, size: int) -> int:
+def _start(answer: Response, have: int, size: int) -> int:
     """Find the offset of the body's first byte: `have`, or 0 when the server sends the whole file."""
     if answer.status == 200:
         return 0
@@ -258,7 +258,7 @@ def _start(answer: Answer, have: int, size: int) -> int:
     return have
 
 
-def _body(answer: Answer, have: int, size: int, patience: _Patience) -> Iterator[bytes]:
+def _body(answer: Response, have: int, size: int, patience: _Patience) -> Iterator[bytes]:
     """Yield the body's pieces up to `size`; not one byte more is asked for or handed on."""
     while have < size:
         data = answer.read(min(CHUNK, size - have))[: size - have]

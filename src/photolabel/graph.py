@@ -213,7 +213,7 @@ def check(path: Path) -> None:
     from onnx import numpy_helper
 
     try:
-        model = onnx.load(path, load_external_data=False)
+        model = onnx.load(path, format="protobuf", load_external_data=False)  # by its bytes, not its suffix
     except (DecodeError, OSError, ValueError):
         raise InvalidModelError(f"{path}: not an ONNX file, or a broken one.") from None
     stored = [*_tensors(model.graph)]

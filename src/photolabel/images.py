@@ -11,7 +11,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageFile
 
 from .colour import to_srgb
 from .decoding import DEFAULT_LIMITS, Limits, bare, check_pixels, decode, reported
@@ -19,6 +19,7 @@ from .errors import (
     CorruptPhotoError,
     InvalidModelError,
     PhotoError,
+    PhotolabelError,
     PhotoNotFoundError,
     PhotoTooLargeError,
     PhotoUnreadableError,
@@ -181,6 +182,11 @@ def _from_pil(photo: Image.Image, limits: Limits) -> Image.Image:
     if photo.width < 1 or photo.height < 1:
         raise CorruptPhotoError(f"The image has no pixels: it is {photo.width} x {photo.height}.")
     check_pixels(photo.size, limits)
+    if _is_closed(photo):
+        raise PhotoUnreadableError(
+            "The PIL image is closed, or the file that it was to be read from is. Open it again, and read it before "
+            "it is closed. (One whose pixels turned out broken has been closed here.)"
+        )
     try:
         with reported():
             photo.load()
@@ -188,6 +194,17 @@ def _from_pil(photo: Image.Image, limits: Limits) -> Image.Image:
         photo.close()
         raise
     return _upright(bare(photo), own=False)
+
+
+def _is_closed(photo: Image.Image) -> bool:
+    try:
+        _ = photo.im
+    except ValueError:  # close() leaves this behind
+        return True
+    except (AssertionError, AttributeError):  # not loaded yet, which needs its file
+        file = getattr(photo, "fp", None)
+        return isinstance(photo, ImageFile.ImageFile) and (file is None or getattr(file, "closed", False) is True)
+    return False
 
 
 def _from_array(photo: npt.NDArray[Any], limits: Limits) -> Image.Image:
@@ -239,12 +256,24 @@ def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
 def _read_object(file: Any, limits: Limits) -> bytes:
     try:
         return _read_bounded(file, limits)
-    except UsageError:  # a ValueError too
+    except PhotolabelError:  # ours, from below
         raise
     except OSError as error:
-        raise _unreadable(error) from error
-    except ValueError as error:  # closed
-        raise PhotoUnreadableError("The file object cannot be read: it is closed. Open it again.") from error
+        if error.errno:
+            raise _unreadable(error) from error
+        raise _failed_read(file, error) from error
+    except Exception as error:  # foreign code: zlib.error, zipfile.BadZipFile, http.client.HTTPException, ...
+        raise _failed_read(file, error) from error
+
+
+def _failed_read(file: Any, error: Exception) -> PhotoUnreadableError:
+    if isinstance(error, ValueError) and getattr(file, "closed", False):
+        return PhotoUnreadableError("The file object cannot be read: it is closed. Open it again.")
+    kind = type(error)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"  # zlib.error
+    return PhotoUnreadableError(
+        f"The file object cannot be read: its read() failed with {name}. What it reads from may be broken or cut short."
+    )
 
 
 def _read_bounded(file: BinaryIO, limits: Limits, step: int = 1 << 20) -> bytes:
@@ -254,9 +283,11 @@ def _read_bounded(file: BinaryIO, limits: Limits, step: int = 1 << 20) -> bytes:
     while left > 0:
         part = file.read(min(left, step))
         if part is None:
-            raise BlockingIOError(errno.EAGAIN, "no data yet")
+            raise PhotoUnreadableError("The file has no data yet (its read() returned None): pass one that waits.")
         if not isinstance(part, bytes | bytearray | memoryview):
-            raise UsageError('The file object must be binary: open it with mode "rb".')
+            raise UsageError(
+                f'The file object must be binary: open it with mode "rb". Its read() returned {type(part).__name__}.'
+            )
         if not part:
             break
         parts.append(bytes(part))

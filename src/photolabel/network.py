@@ -21,7 +21,7 @@ CONNECT = 2.0
 READ = 10.0  # seconds that one read of the body may wait before the connection is given up and resumed
 
 
-class Answer(Protocol):
+class Response(Protocol):
     """One HTTP response whose body has not been read."""
 
     @property
@@ -35,7 +35,7 @@ class Answer(Protocol):
 class Transport(Protocol):
     """What the network must do for us; tests and fuzzers bring their own."""
 
-    def get(self, url: str, headers: Mapping[str, str], *, seconds: float) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str], *, seconds: float) -> Response:
         """Send one GET, follow nothing, return within `seconds`; raises only the two errors below."""
 
 
@@ -54,7 +54,7 @@ class GiveUpError(Exception):
 class Requests:
     """The real network, by way of requests."""
 
-    def get(self, url: str, headers: Mapping[str, str], *, seconds: float) -> Answer:
+    def get(self, url: str, headers: Mapping[str, str], *, seconds: float) -> Response:
         """See `Transport.get`.
 
         A socket's timeout is for one address and one read: eight addresses, a slow resolver or a header that
@@ -62,7 +62,7 @@ class Requests:
         """
         import urllib3
 
-        future: Future[Answer] = Future()
+        future: Future[Response] = Future()
 
         def ask() -> None:
             try:
@@ -88,7 +88,7 @@ class Requests:
                 raise GiveUpError(f"no answer within {seconds:.0f} s") from None
             return future.result()
 
-    def _get(self, url: str, headers: Mapping[str, str], read: float) -> Answer:
+    def _get(self, url: str, headers: Mapping[str, str], read: float) -> Response:
         import requests
         from requests.auth import HTTPBasicAuth
         from requests.utils import get_auth_from_url
@@ -115,7 +115,7 @@ class Requests:
         except BaseException:
             session.close()
             raise
-        return _RequestsAnswer(session, response)
+        return _RequestsResponse(session, response)
 
 
 def _no_auth(request: Any) -> Any:
@@ -130,7 +130,7 @@ def _ca_bundle() -> str | bool:
     return True
 
 
-class _RequestsAnswer:
+class _RequestsResponse:
     def __init__(self, session: Any, response: Any) -> None:
         self._session = session
         self._response = response

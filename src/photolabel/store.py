@@ -242,7 +242,8 @@ class Store:
         path = self.path(name)
         with _explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            held = FileLock(path.with_name(f"{name}.lock"), is_singleton=True)
+            # No soft lock in a real one's stead: a dead holder's would stay for ever.
+            held = FileLock(path.with_name(f"{name}.lock"), is_singleton=True, fallback_to_soft=False)
             private = ""
             try:
                 held.acquire(poll_interval=0.1, blocking=wait)

@@ -10,7 +10,7 @@ import ctypes
 import functools
 from typing import Any
 
-from PIL import Image, _webp
+from PIL import Image
 
 from .containers import webp_canvas, webp_frame
 
@@ -18,13 +18,15 @@ from .containers import webp_canvas, webp_frame
 @functools.cache
 def _library() -> Any:
     try:
+        from PIL import _webp  # a Pillow may be built without
+
         library = ctypes.CDLL(_webp.__file__)  # dlsym() looks in a library's dependencies too
         size, pointer = ctypes.POINTER(ctypes.c_int), ctypes.c_void_p
         library.WebPGetInfo.argtypes = [ctypes.c_char_p, ctypes.c_size_t, size, size]
         for function in (library.WebPDecodeRGBInto, library.WebPDecodeRGBAInto):
             function.argtypes = [ctypes.c_char_p, ctypes.c_size_t, pointer, ctypes.c_size_t, ctypes.c_int]
             function.restype = pointer
-    except (OSError, AttributeError):  # Windows: linked into _webp, or nothing to find
+    except (ImportError, OSError, AttributeError):  # no WebP; Windows: linked into _webp, or nothing to find
         return None
     return library
 
