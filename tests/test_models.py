@@ -336,7 +336,9 @@ def mean(*axes: int, keep: bool = False) -> Any:
 
 def test_any_network_from_pixels_to_classes_will_do(tmp_path: Path) -> None:
     for taken in (["N", 32, 32, 3], ["N", "H", "W", 3], [1, 32, 32, 3]):
-        with photolabel.load(network(tmp_path / "x.onnx", taken, ["N", 3], mean(1, 2))) as classifier:
+        average = helper.make_node("ReduceMean", ["x"], ["m"], axes=(1, 2), keepdims=0)
+        softmax = helper.make_node("Softmax", ["m"], ["y"], axis=1)
+        with photolabel.load(network(tmp_path / "x.onnx", taken, ["N", 3], average, softmax)) as classifier:
             assert len(classifier.classify(PHOTO).labels) == 3
 
 
