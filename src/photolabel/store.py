@@ -99,8 +99,8 @@ def cache_folder() -> Path:
 
 
 def offline() -> bool:
-    """Whether $PHOTOLABEL_OFFLINE forbids the network."""
-    return os.environ.get("PHOTOLABEL_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
+    """Whether $PHOTOLABEL_OFFLINE forbids the network: any value does that is not a plain no."""
+    return os.environ.get("PHOTOLABEL_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def urls_of(asset: Asset) -> tuple[str, ...]:
@@ -164,9 +164,10 @@ class Store:
             try:
                 self._download(asset, partial, progress, transport)
             except (DownloadError, HashMismatchError) as error:
+                published = f", expected {asset.digest}" if isinstance(error, HashMismatchError) else ""
                 raise type(error)(
-                    f"{asset.name} could not be fetched: {error}. Check the network "
-                    f"(HTTPS_PROXY, PHOTOLABEL_MIRROR), try again, or {by_hand}"
+                    f"{asset.name} could not be fetched: {error}{published}. Try again, set PHOTOLABEL_MIRROR, "
+                    f"give a copy as --weights FILE, or put one at {path}"
                 ) from error
             finally:
                 if private:  # without a lock nobody may resume it
