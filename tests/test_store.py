@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -1388,6 +1389,30 @@ def test_a_lock_may_be_taken_again_by_its_holder(store: Store) -> None:
     with store.lock("x"), store.lock("x"), store.create("x") as file, store.lock("x"):
         file.write(b"x")
     assert store.check("x")
+
+
+def test_who_waits_for_another_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    taken, release = threading.Event(), threading.Event()
+
+    @contextmanager
+    def status(text: str) -> Iterator[None]:
+        told.append(text)
+        release.set()
+        yield
+
+    def hold() -> None:
+        with store.lock("weights.h5"):
+            taken.set()
+            release.wait(10)
+
+    monkeypatch.setattr("photolabel.progress.status", status)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(10)
+    with store.lock("weights.h5"):
+        holder.join()
+    assert told == ["another photolabel is at work on weights.h5; waiting ..."]
 
 
 def test_a_killed_holder_frees_its_lock(store: Store) -> None:

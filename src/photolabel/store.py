@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from . import progress as shown
 from .errors import (
     BusyError,
     CacheUnwritableError,
@@ -244,7 +245,13 @@ class Store:
             held = FileLock(path.with_name(f"{name}.lock"), is_singleton=True)
             private = ""
             try:
-                held.acquire(poll_interval=0.1, blocking=wait)
+                try:
+                    held.acquire(blocking=False)
+                except Timeout:
+                    if not wait:
+                        raise
+                    with shown.status(f"another photolabel is at work on {name}; waiting ..."):
+                        held.acquire(poll_interval=0.1)
             except Timeout:
                 raise BusyError(f"{name}: another process is at work on it. Try again when it has ended") from None
             except NotImplementedError:
