@@ -346,6 +346,9 @@ def test_models_lists_what_is_known() -> None:
         ["efficientnet-lite2", "yes"],
     ]
     assert run("models", "list").stdout == run("models").stdout
+    assert max(map(len, rows)) <= 80
+    for arguments in (["models", "--long"], ["models", "list", "--long"], ["models", "--long", "list"]):
+        assert "LICENCE" in run(*arguments).stdout and "CC BY 4.0" in run(*arguments).stdout
 
 
 def test_models_verify_finds_a_flipped_byte_that_kept_its_date(_one_cache: Path) -> None:
@@ -463,7 +466,7 @@ def test_a_hostile_description_cannot_reach_the_terminal_of_a_list(own_cache: Pa
     model = dataclasses.replace(oracle.tiny_model(), licence="\x1b]0;owned\x07", source="\n\x1b[2J")
     path.write_bytes(oracle.tiny_onnx(model=model))
     run("models", "import", "mine", str(path))
-    shown = run("models").stdout
+    shown = run("models", "--long").stdout
     assert r"\x1b]0;owned\x07" in shown and not any(ord(c) < 32 for c in shown.replace("\n", ""))
 
 

@@ -16,11 +16,13 @@ def parser() -> Parser:
     """Return the verb's parser."""
     made = Parser(prog="photolabel models", description="The models and their files on this machine.")
     made.add_argument("--json", action="store_true", help="list as one JSON object")
+    made.add_argument("--long", action="store_true", help="list with licences and sources")
     actions = made.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
 
     shown = actions.add_parser("list", help="list the known and the imported models (the default)")
     # SUPPRESS, or the action's own default would undo `models --json list`.
     shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    shown.add_argument("--long", action="store_true", default=argparse.SUPPRESS, help="with licences and sources")
     download = actions.add_parser("download", help="fetch a model's weights and make them ready")
     download.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
@@ -57,13 +59,13 @@ def _list(args: argparse.Namespace) -> None:
         listed = {"models": [x.record() for x in models], "other": [x.record() for x in leftovers]}
         say(json.dumps({"schema": "photolabel-models/1", "cache": str(store.cache_folder()), **listed}))
         return
-    rows = [("NAME", "HERE", "SIZE", "TOP-1", "RECIPES", "LICENCE", "SOURCE")]
+    rows = [("NAME", "HERE", "SIZE", "TOP-1", "RECIPES", *(("LICENCE", "SOURCE") if args.long else ()))]
     for each in models:
         about = each.model
         accuracy = f"{about.accuracy.top1} %" if about and about.accuracy else ""
-        recipes = ", ".join(recipe.name for recipe in about.recipes) if about else ""
-        origin = (about.licence, about.source) if about else ("", each.problem or "")
-        rows.append((each.name, each.here, _size(each.size), accuracy, recipes, *origin))
+        recipes = ", ".join(recipe.name for recipe in about.recipes) if about else each.problem or ""
+        origin = (about.licence, about.source) if about else ("", "")
+        rows.append((each.name, each.here, _size(each.size), accuracy, recipes, *(origin if args.long else ())))
     say(columns(rows))
     if leftovers:
         say("\nof no model:")
