@@ -22,7 +22,7 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	touch $@
 
 demo: $(VENV)/installed  ## install, and name what is in the sample photos, offline
-	PHOTOLABEL_OFFLINE=1 $(BIN)/photolabel samples/coffee.jpg samples/cat.jpg samples/sideways.jpg
+	PHOTOLABEL_OFFLINE=1 $(BIN)/photolabel samples/coffee.jpg samples/cat.jpg samples/sideways.jpg samples/rocket.jpg
 
 test: $(VENV)/installed-dev  ## the whole test suite
 	$(BIN)/pytest

@@ -15,6 +15,7 @@ import pytest
 
 import photolabel
 from photolabel import cli, models
+from photolabel.cli import parser
 
 import oracle
 from conftest import ROOT
@@ -117,10 +118,15 @@ def test_a_bad_photo_costs_only_its_own_line(tmp_path: Path) -> None:
         (["--tpo", "5", COFFEE], 2, "--tpo"),
         (["--top", "five", COFFEE], 2, "five"),
         (["--top", "0", COFFEE], 2, "at least 1"),
-        (["--threads", "0", COFFEE], 2, "expected 1"),
+        (["--threads", "0", COFFEE], 2, "--threads: '0': expected a whole number from 1 to 1024"),
+        (["--threads", "two", COFFEE], 2, "--threads: 'two': expected a whole number from 1 to 1024"),
+        (["--recipe", "keras", COFFEE], 2, "add --model vgg16"),
+        (["--max-pixles", "9", COFFEE], 2, "Did you mean: --max-pixels."),
+        (["-x.jpg"], 2, "./-x.jpg or comes after --"),
         (["--recipe", "best", COFFEE], 2, "no recipe 'best'"),
         (["--precision", "fp8", COFFEE], 2, "fp8"),
-        (["--max-pixels", "0", COFFEE], 2, "pixels"),
+        (["--max-pixels", "0", COFFEE], 2, "--max-pixels: '0': expected a whole number of at least 1"),
+        (["--max-pixels", "1.5", COFFEE], 2, "--max-pixels: '1.5': expected a whole number"),
         (["--model", "vgg61", COFFEE], 3, "vgg16"),
         (["--model", "vgg16", COFFEE], 3, "PHOTOLABEL_OFFLINE"),
         (["--model", COFFEE, COFFEE], 3, "coffee.jpg"),
@@ -207,6 +213,81 @@ def test_a_pipe_that_closes_early_is_no_error() -> None:
     assert "Traceback" not in done.stderr and "BrokenPipe" not in done.stderr
 
 
+def shell(script: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash in which `photolabel` is the command and $COFFEE a photo."""
+    body = f'photolabel() {{ "{sys.executable}" -m photolabel "$@"; }}\nCOFFEE="{COFFEE}"\n{script}'
+    return subprocess.run(["bash", "-c", body], capture_output=True, text=True, check=False, timeout=120)
+
+
+_NO_FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+_SAYS_COFFEE = "espresso (88.94%)\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a POSIX shell")
+@pytest.mark.parametrize(
+    ("script", "code", "out", "err"),
+    [
+        ("photolabel - <&-", 1, "", "photolabel: -: "),
+        ("photolabel --json - <&-", 1, '"code": "photo-unreadable"', ""),
+        ("photolabel $COFFEE <&-", 0, _SAYS_COFFEE, "photolabel: answered by"),
+        ("photolabel $COFFEE >&-", 4, "", "photolabel: the output cannot be written: standard output is closed"),
+        ("photolabel models >&-", 4, "", "photolabel: the output cannot be written"),
+        ("photolabel summary >&-", 4, "", "photolabel: the output cannot be written"),
+        ("photolabel --help >&-", 4, "", "photolabel: the output cannot be written"),
+        pytest.param("photolabel --help >/dev/full", 4, "", "photolabel: the output cannot be", marks=_NO_FULL),
+        pytest.param("photolabel --version >/dev/full", 4, "", "photolabel: the output cannot be", marks=_NO_FULL),
+        pytest.param("photolabel models --json >/dev/full", 4, "", "photolabel: the output cannot", marks=_NO_FULL),
+        pytest.param("photolabel $COFFEE 2>/dev/full", 0, _SAYS_COFFEE, "", marks=_NO_FULL),
+        pytest.param("photolabel x.jpg $COFFEE 2>/dev/full", 1, _SAYS_COFFEE, "", marks=_NO_FULL),
+        ("photolabel $COFFEE 2>&-", 0, _SAYS_COFFEE, ""),
+        ("photolabel x.jpg $COFFEE 2>&-", 1, _SAYS_COFFEE, ""),
+        ("photolabel --tpo <&- >&- 2>&-", 2, "", ""),
+        ("photolabel $COFFEE 2> >(true)", 0, _SAYS_COFFEE, ""),
+        ("{ photolabel --help; echo $? >&2; } | true", 0, "", "141"),
+    ],
+)
+def test_streams_that_are_closed_full_or_unread(script: str, code: int, out: str, err: str) -> None:
+    done = shell(script)
+    assert done.returncode == code
+    assert out in done.stdout and bool(out) == bool(done.stdout)
+    assert done.stderr.startswith(err) and len(lines(done.stderr)) == bool(err)
+
+
+def test_an_error_of_the_system_elsewhere_is_not_blamed_on_the_output(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from photolabel.cli import classify
+
+    def broken(_: list[str]) -> int:
+        raise BrokenPipeError(32, "a pipe of ours")
+
+    monkeypatch.setattr(classify, "run", broken)
+    assert cli.main([COFFEE]) == 70
+    assert "a mistake in photolabel" in capsys.readouterr().err
+
+
+def test_nobody_answered_nothing_to_say_of_it() -> None:
+    assert lines(run("missing.jpg").stderr) == [x for x in lines(run("missing.jpg").stderr) if "answered" not in x]
+    told = lines(run("missing.jpg", COFFEE, CAT).stderr)
+    assert len(told) == 2 and "missing.jpg" in told[0] and "answered by" in told[1]
+
+
+def test_the_limit_of_pixels_speaks_of_the_option() -> None:
+    done = run("--max-pixels", "1k", COFFEE)
+    assert done.returncode == 1 and "raise --max-pixels" in done.stderr and "Limits" not in done.stderr
+    assert "raise --max-pixels" in json.loads(run("--json", "--max-pixels", "1k", COFFEE).stdout)["error"]["message"]
+
+
+@pytest.mark.parametrize("text", ["100000000", "100_000_000", "1e8", "100M", "100000k"])
+def test_whole_numbers(text: str) -> None:
+    assert parser.whole(text) == 100_000_000
+
+
+def test_help_and_version_without_dashes() -> None:
+    assert run("help").stdout == run("--help").stdout
+    assert run("version").stdout == run("--version").stdout
+
+
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_output_that_cannot_be_written_is_said() -> None:
     with Path("/dev/full").open("w") as full:
@@ -252,7 +333,7 @@ def test_a_mistake_of_ours_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_exit_codes_are_documented() -> None:
     first_words = [line.split()[0] for line in (cli.__doc__ or "").splitlines() if line.startswith("  ")]
-    assert {int(word) for word in first_words} == {0, *cli.EXIT_CODES.values(), 4, 70, 130}
+    assert {int(word) for word in first_words} == {0, *cli.EXIT_CODES.values(), 70, 130, 141}
 
 
 def test_models_lists_what_is_known() -> None:
@@ -265,6 +346,9 @@ def test_models_lists_what_is_known() -> None:
         ["efficientnet-lite2", "yes"],
     ]
     assert run("models", "list").stdout == run("models").stdout
+    assert max(map(len, rows)) <= 80
+    for arguments in (["models", "--long"], ["models", "list", "--long"], ["models", "--long", "list"]):
+        assert "LICENCE" in run(*arguments).stdout and "CC BY 4.0" in run(*arguments).stdout
 
 
 def test_models_verify_finds_a_flipped_byte_that_kept_its_date(_one_cache: Path) -> None:
@@ -382,7 +466,7 @@ def test_a_hostile_description_cannot_reach_the_terminal_of_a_list(own_cache: Pa
     model = dataclasses.replace(oracle.tiny_model(), licence="\x1b]0;owned\x07", source="\n\x1b[2J")
     path.write_bytes(oracle.tiny_onnx(model=model))
     run("models", "import", "mine", str(path))
-    shown = run("models").stdout
+    shown = run("models", "--long").stdout
     assert r"\x1b]0;owned\x07" in shown and not any(ord(c) < 32 for c in shown.replace("\n", ""))
 
 

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+import photolabel
 import test_layout
+from photolabel import errors
 
 from conftest import ROOT
 
@@ -80,8 +82,29 @@ def test_settings_are_documented() -> None:
     read = set()
     for path in (ROOT / "src").rglob("*.py"):
         read |= set(re.findall(r"PHOTOLABEL_[A-Z]+", path.read_text("utf-8")))
-    for name in read - {"PHOTOLABEL_DEBUG"}:  # said where it is needed: in the message about a mistake of ours
+    for name in read:
         assert f"`{name}" in readme, name
+
+
+def test_the_record_s_fields_and_codes_are_documented() -> None:
+    page = (ROOT / "docs" / "records.md").read_text("utf-8")
+    with photolabel.load("efficientnet-lite2") as classifier:
+        record = classifier.classify(ROOT / "samples" / "coffee.jpg").record()
+        bad = classifier.classify_many(["missing.jpg"])
+        failed = next(iter(bad)).record()
+    assert set(record) == set(failed)
+    fields = {*record, *(f"labels[].{x}" for x in record["labels"][0]), *(f"answer.{x}" for x in record["answer"])}
+    fields |= {f"error.{x}" for x in failed["error"]}
+    table, _, codes = page.partition("| `error.code` | means |")
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == fields
+    kinds = {errors.PhotoError, *errors.PhotoError.__subclasses__()}
+    assert set(re.findall(r"^\| `([a-z-]+)` \|", codes, re.MULTILINE)) == {kind.code for kind in kinds}
+
+
+def test_the_demo_names_every_sample() -> None:
+    demo = (ROOT / "Makefile").read_text("utf-8").partition("\ndemo:")[2].partition("\n\n")[0]
+    assert set(re.findall(r"samples/(\S+)", demo)) == {path.name for path in (ROOT / "samples").glob("*.jpg")}
 
 
 def test_no_page_speaks_of_a_machine() -> None:

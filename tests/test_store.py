@@ -14,7 +14,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -465,7 +467,13 @@ def test_wrong_bytes_of_the_right_size_lead_to_the_next_url(store: Store) -> Non
 def test_wrong_bytes_everywhere(store: Store) -> None:
     with Server(BODY, wrong_bytes) as one, Server(BODY, wrong_bytes) as two, pytest.raises(HashMismatchError) as caught:  # fmt: skip  # noqa: E501
         store.fetch(asset(one.url, two.url, body=BODY))
-    for part in (one.url, two.url, "weights.h5", hashlib.sha256(BODY).hexdigest(), str(store.folder)):
+    for part in (
+        urlsplit(one.url).netloc,
+        urlsplit(two.url).netloc,
+        "weights.h5",
+        hashlib.sha256(BODY).hexdigest(),
+        str(store.folder),
+    ):
         assert part in str(caught.value)
     assert not names(store)
 
@@ -639,6 +647,19 @@ def test_a_name_that_does_not_resolve_is_asked_for_once(store: Store, monkeypatc
     assert asked == ["one.invalid", "two.invalid"]
     assert time.monotonic() - began < 1
     assert "0x" not in str(caught.value)
+    message = str(caught.value)
+    assert "fetched: one.invalid, two.invalid: the name does not resolve" in message, "one cause is said once"
+    assert message.count("resolve") == 1 and message.count("weights.h5") == 2, "its name, and where to put it"
+    assert all(remedy in message for remedy in ("Try again", "PHOTOLABEL_MIRROR", "--weights FILE"))
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_certificates_that_are_not_there_are_named(
+    store: Store, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    monkeypatch.setenv(variable, "missing/ca.pem")
+    with Server(BODY) as server, pytest.raises(DownloadError, match=f"{variable} names 'missing/ca.pem'"):
+        store.fetch(asset(server.url, body=BODY))
 
 
 def test_a_message_drives_no_terminal(store: Store) -> None:
@@ -1286,7 +1307,21 @@ def test_a_cache_that_cannot_be_made(tmp_path: Path) -> None:
         store.fetch(asset("http://nowhere.invalid/x", body=BODY))
 
 
-@pytest.mark.parametrize(("value", "expected"), [("1", True), ("true", True), ("YES", True), ("0", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("1", True),
+        ("true", True),
+        ("YES", True),
+        ("ja", True),
+        ("2", True),
+        ("0", False),
+        ("No", False),
+        ("off", False),
+        ("false", False),
+        ("", False),
+    ],
+)
 def test_offline(store: Store, monkeypatch: pytest.MonkeyPatch, value: str, expected: bool) -> None:
     monkeypatch.setenv("PHOTOLABEL_OFFLINE", value)
     assert offline() is expected
@@ -1354,6 +1389,30 @@ def test_a_lock_may_be_taken_again_by_its_holder(store: Store) -> None:
     with store.lock("x"), store.lock("x"), store.create("x") as file, store.lock("x"):
         file.write(b"x")
     assert store.check("x")
+
+
+def test_who_waits_for_another_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    taken, release = threading.Event(), threading.Event()
+
+    @contextmanager
+    def status(text: str) -> Iterator[None]:
+        told.append(text)
+        release.set()
+        yield
+
+    def hold() -> None:
+        with store.lock("weights.h5"):
+            taken.set()
+            release.wait(10)
+
+    monkeypatch.setattr("photolabel.progress.status", status)
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert taken.wait(10)
+    with store.lock("weights.h5"):
+        holder.join()
+    assert told == ["another photolabel is at work on weights.h5; waiting ..."]
 
 
 def test_a_killed_holder_frees_its_lock(store: Store) -> None:

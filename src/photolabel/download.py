@@ -87,7 +87,7 @@ def download(
     an `OSError` that comes out of here is the file's, never the network's.
     """
     transport = transport or Requests()
-    reasons: list[str] = []
+    reasons: dict[str, list[str]] = {}  # what went wrong -> the hosts where it did
     wrong = False
     silence = SILENCE
     for position, url in enumerate(urls):
@@ -97,13 +97,16 @@ def download(
         try:
             _from_url(url, descriptor, size, right, progress or _ignore, transport, patience)
         except GiveUpError as error:
-            reasons.append(f"{_shown(url)}: {error}")
+            reasons.setdefault(str(error), []).append(_host(url))
             wrong = wrong or isinstance(error, _WrongBytesError)
             if not patience.heard:
                 silence = max(0.1, silence - (time.monotonic() - began))
         else:
             return
-    raise (HashMismatchError if wrong else DownloadError)("; ".join(reasons) or "there is no URL to fetch it from")
+    raise (HashMismatchError if wrong else DownloadError)(
+        "; ".join(f"{', '.join(dict.fromkeys(hosts))}: {reason}" for reason, hosts in reasons.items())
+        or "there is no URL to fetch it from"
+    )
 
 
 def _ignore(done: int, total: int) -> None:
@@ -275,6 +278,12 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
+
+
+def _host(url: str) -> str:
+    """Return the host that a URL names, for messages."""
+    shown = _shown(url)
+    return shown.partition("//")[2].partition("/")[0] or shown
 
 
 def _shown(url: str) -> str:

@@ -71,6 +71,7 @@ class Requests:
                 OSError,
                 ValueError,
                 urllib3.exceptions.HTTPError,
+                GiveUpError,
             ) as error:  # RequestException is an OSError
                 with suppress(InvalidStateError):  # nobody waits any more
                     future.set_exception(_translated(error))
@@ -126,6 +127,8 @@ def _ca_bundle() -> str | bool:
     """Say whose certificates to trust: requests knows the first two variables, but not OpenSSL's own."""
     for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
         if value := os.environ.get(name):
+            if not os.path.exists(value):  # noqa: PTH110  # of any text, also what is no path
+                raise GiveUpError(f"{name} names {value!a}, which is not there: expected a file of certificates")
             return value
     return True
 
@@ -186,10 +189,12 @@ def _translated(error: Exception) -> TryAgainError | GiveUpError:
     """Say what a failed request means for us."""
     import requests
 
+    if isinstance(error, GiveUpError):
+        return error
     via = "the proxy: " if isinstance(error, requests.exceptions.ProxyError) else ""
     for item in _chain(error):
         if isinstance(item, socket.gaierror):
-            return GiveUpError(f"{via}the host's name does not resolve: no network, or a wrong name")
+            return GiveUpError(f"{via}the name does not resolve (no network?)")
         if isinstance(item, OSError) and item.errno in (
             errno.ECONNREFUSED,
             errno.ENETUNREACH,

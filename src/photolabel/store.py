@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from . import progress as shown
 from .errors import (
     BusyError,
     CacheUnwritableError,
@@ -99,8 +100,8 @@ def cache_folder() -> Path:
 
 
 def offline() -> bool:
-    """Whether $PHOTOLABEL_OFFLINE forbids the network."""
-    return os.environ.get("PHOTOLABEL_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
+    """Whether $PHOTOLABEL_OFFLINE forbids the network: any value does that is not a plain no."""
+    return os.environ.get("PHOTOLABEL_OFFLINE", "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def urls_of(asset: Asset) -> tuple[str, ...]:
@@ -164,9 +165,10 @@ class Store:
             try:
                 self._download(asset, partial, progress, transport)
             except (DownloadError, HashMismatchError) as error:
+                published = f", expected {asset.digest}" if isinstance(error, HashMismatchError) else ""
                 raise type(error)(
-                    f"{asset.name} could not be fetched: {error}. Check the network "
-                    f"(HTTPS_PROXY, PHOTOLABEL_MIRROR), try again, or {by_hand}"
+                    f"{asset.name} could not be fetched: {error}{published}. Try again, set PHOTOLABEL_MIRROR, "
+                    f"give a copy as --weights FILE, or put one at {path}"
                 ) from error
             finally:
                 if private:  # without a lock nobody may resume it
@@ -246,7 +248,13 @@ class Store:
             held = FileLock(path.with_name(f"{name}.lock"), is_singleton=True, fallback_to_soft=False)
             private = ""
             try:
-                held.acquire(poll_interval=0.1, blocking=wait)
+                try:
+                    held.acquire(blocking=False)
+                except Timeout:
+                    if not wait:
+                        raise
+                    with shown.status(f"another photolabel is at work on {name}; waiting ..."):
+                        held.acquire(poll_interval=0.1)
             except Timeout:
                 raise BusyError(f"{name}: another process is at work on it. Try again when it has ended") from None
             except NotImplementedError:

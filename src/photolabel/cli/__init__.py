@@ -8,22 +8,20 @@ Exit codes:
   4    the output could not be written
   70   a mistake in photolabel itself
   130  interrupted
+  141  whoever read the output has gone (as in: photolabel ... | head)
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import io
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from .. import __version__
 from ..errors import ModelError, OutputError, PhotoError, PhotolabelError, StoreError, UsageError
-from ..output import printable
+from .streams import ReaderGoneError, complain, prepare
 
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
 VERBS = {
@@ -41,32 +39,22 @@ EXIT_CODES: dict[type[PhotolabelError], int] = {
     StoreError: 3,
     OutputError: 4,
 }
-_NO_OUTPUT, _OUR_MISTAKE, _INTERRUPTED = 4, 70, 130
+_OUR_MISTAKE, _INTERRUPTED, _READER_GONE = 70, 130, 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv`, by default the process's own, and return the exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a name must not be able to break the output
-            stream.reconfigure(errors="backslashreplace")
+    prepare()
     try:
-        code = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-        return code
+        return _run(list(sys.argv[1:] if argv is None else argv))
     except PhotolabelError as error:
         complain(str(error))
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
     except KeyboardInterrupt:
         complain("interrupted")
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has seen enough (`| head`): say nothing, and let nothing be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + getattr(signal, "SIGPIPE", 13)
-    except OSError as error:
-        complain(f"the output cannot be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return _NO_OUTPUT
+    except ReaderGoneError:
+        return _READER_GONE
     except Exception as error:
         if os.environ.get("PHOTOLABEL_DEBUG"):
             raise
@@ -79,7 +67,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     verb, rest = "classify", argv
-    if argv and argv[0] in VERBS:
+    if argv in (["help"], ["version"]) and not os.path.lexists(argv[0]):
+        rest = [f"--{argv[0]}"]
+    elif argv and argv[0] in VERBS:
         verb, rest = argv[0], argv[1:]
     elif argv:
         _check_spelling(argv[0])
@@ -93,9 +83,3 @@ def _check_spelling(word: str) -> None:
     close = difflib.get_close_matches(word, VERBS, n=1, cutoff=0.75)
     if close and word.isalpha() and not os.path.lexists(word):
         raise UsageError(f"{word!r} is neither a verb nor a file. Did you mean: photolabel {close[0]}")
-
-
-def complain(message: str) -> None:
-    """Print one line to standard error."""
-    with suppress(OSError):  # then nobody can be told
-        print(f"photolabel: {printable(message)}", file=sys.stderr, flush=True)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from ..errors import PhotoError, UsageError
-from . import EXIT_CODES, VERBS, complain
+from . import EXIT_CODES, VERBS
 from . import __doc__ as exit_codes
-from .parser import Parser, add_model_options
+from .parser import Parser, add_model_options, whole
+from .streams import complain, say, standard_input
 
 if TYPE_CHECKING:
     from ..classifier import Prediction
@@ -35,7 +36,7 @@ def parser() -> Parser:
     made.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
     made.add_argument(
         "--max-pixels",
-        type=int,
+        type=whole,
         metavar="N",
         help="refuse larger photos before decoding (default: 100 million)",
     )
@@ -46,9 +47,10 @@ def parser() -> Parser:
 def _top(text: str) -> int | str:
     if text == _ALL:
         return _ALL
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1, or all")
-    return int(text)
+    try:
+        return whole(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or all") from None
 
 
 def run(argv: list[str]) -> int:
@@ -70,26 +72,41 @@ def run(argv: list[str]) -> int:
     limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
     many = len(args.photos) > 1
     failed = False
-    with classifier.load(
-        args.model,
-        weights=args.weights,
-        recipe=args.recipe,
-        precision=args.precision,
-        threads=args.threads,
-        limits=limits,
-    ) as ready:
-        if args.model is None and ready.model.name == models.BUNDLED and not os.environ.get("PHOTOLABEL_MODEL"):
-            print(
-                f"photolabel: answered by {models.BUNDLED}, which comes with photolabel; "
-                "to have VGG16 answer: photolabel models download vgg16",
-                file=sys.stderr,
-            )
+    try:
+        loaded = classifier.load(
+            args.model,
+            weights=args.weights,
+            recipe=args.recipe,
+            precision=args.precision,
+            threads=args.threads,
+            limits=limits,
+        )
+    except UsageError as error:
+        owners = [x for x in models.known() if any(y.name == args.recipe for y in models.resolve(x).recipes)]
+        if "has no recipe" not in str(error) or not owners:
+            raise
+        raise UsageError(f"{error} That one is of {', '.join(owners)}: add --model {owners[0]}") from error
+    with loaded as ready:
         top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
-        photos = (sys.stdin.buffer if name == _STDIN else name for name in args.photos)
+        photos = (standard_input() if name == _STDIN else name for name in args.photos)
+        chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
+        to_be_told = not chosen and ready.model.name == models.BUNDLED
         for name, prediction in zip(args.photos, ready.classify_many(photos, top=top), strict=True):
-            failed = failed or prediction.error is not None
-            _show(replace(prediction, photo=name), args, many=many)
+            _show(replace(prediction, photo=name, error=_in_shell_words(prediction.error)), args, many=many)
+            if prediction.error is not None:
+                failed = True
+            elif to_be_told:
+                to_be_told = False
+                complain(
+                    f"answered by {models.BUNDLED}, which comes with photolabel; "
+                    "to have VGG16 answer: photolabel models download vgg16"
+                )
     return EXIT_CODES[PhotoError] if failed else 0
+
+
+def _in_shell_words(error: PhotoError | None) -> PhotoError | None:
+    """Return the error with the option in place of the argument that it names."""
+    return error and type(error)(str(error).replace("Limits.pixels", "--max-pixels"))
 
 
 def _show(prediction: Prediction, args: argparse.Namespace, *, many: bool) -> None:
@@ -97,10 +114,10 @@ def _show(prediction: Prediction, args: argparse.Namespace, *, many: bool) -> No
     from .. import output
 
     if args.json:
-        print(output.json_line(prediction), flush=True)
+        say(output.json_line(prediction))
     elif prediction.error is not None:
         complain(f"{prediction.photo}: {prediction.error}")
     elif args.top is not None:
-        print(output.table(prediction, named=many), flush=True)
+        say(output.table(prediction, named=many))
     else:
-        print(output.line(prediction, named=many), flush=True)
+        say(output.line(prediction, named=many))

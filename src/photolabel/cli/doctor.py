@@ -8,6 +8,7 @@ from ..errors import ModelError
 from ..output import columns
 from . import EXIT_CODES
 from .parser import Parser
+from .streams import say
 
 
 def parser() -> Parser:
@@ -29,10 +30,10 @@ def run(argv: list[str]) -> int:
 
     report = doctor.examine(reach_out=args.network)
     if args.json:
-        print(json.dumps(report.record()))
+        say(json.dumps(report.record()))
     else:
-        print(columns([(x.verdict, x.check, x.says) for x in report.findings]))
+        say(columns([(x.verdict, x.check, x.says) for x in report.findings]))
         for each in report.findings:
             if each.remedy:
-                print(columns([(f"{each.verdict}: {each.check}:", each.remedy)]))
+                say(columns([(f"{each.verdict}: {each.check}:", each.remedy)]))
     return EXIT_CODES[ModelError] if report.failed else 0

@@ -9,17 +9,20 @@ from pathlib import Path
 from ..errors import BusyError, HashMismatchError, UnknownModelError
 from ..output import columns, printable
 from .parser import Parser
+from .streams import say
 
 
 def parser() -> Parser:
     """Return the verb's parser."""
     made = Parser(prog="photolabel models", description="The models and their files on this machine.")
     made.add_argument("--json", action="store_true", help="list as one JSON object")
+    made.add_argument("--long", action="store_true", help="list with licences and sources")
     actions = made.add_subparsers(dest="action", metavar="ACTION", parser_class=Parser)
 
     shown = actions.add_parser("list", help="list the known and the imported models (the default)")
     # SUPPRESS, or the action's own default would undo `models --json list`.
     shown.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON object")
+    shown.add_argument("--long", action="store_true", default=argparse.SUPPRESS, help="with licences and sources")
     download = actions.add_parser("download", help="fetch a model's weights and make them ready")
     download.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
@@ -54,19 +57,19 @@ def _list(args: argparse.Namespace) -> None:
     models, leftovers = keeping.entries(), keeping.unknown()
     if args.json:
         listed = {"models": [x.record() for x in models], "other": [x.record() for x in leftovers]}
-        print(json.dumps({"schema": "photolabel-models/1", "cache": str(store.cache_folder()), **listed}))
+        say(json.dumps({"schema": "photolabel-models/1", "cache": str(store.cache_folder()), **listed}))
         return
-    rows = [("NAME", "HERE", "SIZE", "TOP-1", "RECIPES", "LICENCE", "SOURCE")]
+    rows = [("NAME", "HERE", "SIZE", "TOP-1", "RECIPES", *(("LICENCE", "SOURCE") if args.long else ()))]
     for each in models:
         about = each.model
         accuracy = f"{about.accuracy.top1} %" if about and about.accuracy else ""
-        recipes = ", ".join(recipe.name for recipe in about.recipes) if about else ""
-        origin = (about.licence, about.source) if about else ("", each.problem or "")
-        rows.append((each.name, each.here, _size(each.size), accuracy, recipes, *origin))
-    print(columns(rows))
+        recipes = ", ".join(recipe.name for recipe in about.recipes) if about else each.problem or ""
+        origin = (about.licence, about.source) if about else ("", "")
+        rows.append((each.name, each.here, _size(each.size), accuracy, recipes, *(origin if args.long else ())))
+    say(columns(rows))
     if leftovers:
-        print("\nof no model:")
-        print(columns([(f"  {x.path.name}", _size(x.size), x.why) for x in leftovers]))
+        say("\nof no model:")
+        say(columns([(f"  {x.path.name}", _size(x.size), x.why) for x in leftovers]))
 
 
 def _size(size: int) -> str:
@@ -79,7 +82,7 @@ def _download(args: argparse.Namespace) -> None:
     wanted = [models.resolve(name) for name in args.names]  # a misspelt name should not cost a download before it
     for model in wanted:
         path = artefacts.locate(model)
-        print(f"{model.name}: ready, {path.stat().st_size / 1e6:.0f} MB at {path}")
+        say(f"{model.name}: ready, {path.stat().st_size / 1e6:.0f} MB at {path}")
 
 
 def _verify(args: argparse.Namespace) -> None:
@@ -89,9 +92,9 @@ def _verify(args: argparse.Namespace) -> None:
     for name in args.names or [*models.known(), *models.own()]:
         verdicts = artefacts.verify(models.resolve(name))
         if not verdicts:
-            print(f"{name}: no files on this machine")
+            say(f"{name}: no files on this machine")
         for path, sound in verdicts:
-            print(f"{name}: {path.name}: {'sound' if sound else 'DAMAGED, removed'}")
+            say(f"{name}: {path.name}: {'sound' if sound else 'DAMAGED, removed'}")
             damaged += [] if sound else [path.name]
     if damaged:
         raise HashMismatchError(f"{len(damaged)} damaged files; they are made or fetched again at the next use.")
@@ -101,7 +104,7 @@ def _import(args: argparse.Namespace) -> None:
     from .. import keeping
 
     path = keeping.bring(args.name, args.file, model=args.model)
-    print(f"{args.name}: ready, {_size(path.stat().st_size)}; use it as --model {args.name}")
+    say(f"{args.name}: ready, {_size(path.stat().st_size)}; use it as --model {args.name}")
 
 
 def _remove(args: argparse.Namespace) -> None:
@@ -113,10 +116,10 @@ def _remove(args: argparse.Namespace) -> None:
     for name in args.names:
         freed = keeping.remove(name)
         for path, size in freed:
-            print(f"{name}: removed {path.name}, {_size(size)}")
+            say(f"{name}: removed {path.name}, {_size(size)}")
         for line in keeping.spared(name):
-            print(printable(f"{name}: {line}"))
-        print(f"{name}: {_size(sum(size for _, size in freed)) or 'nothing'} freed")
+            say(printable(f"{name}: {line}"))
+        say(f"{name}: {_size(sum(size for _, size in freed)) or 'nothing'} freed")
 
 
 def _clean(args: argparse.Namespace) -> None:
@@ -127,9 +130,9 @@ def _clean(args: argparse.Namespace) -> None:
     else:
         gone, busy = keeping.clean(everything=args.all)
     for each in gone:
-        print(printable(f"{'would remove' if args.dry_run else 'removed'} {each.path.name}: {each.why}"))
+        say(printable(f"{'would remove' if args.dry_run else 'removed'} {each.path.name}: {each.why}"))
     total = _size(sum(each.size for each in gone)) or "nothing"
-    print(f"{total} {'to be freed' if args.dry_run else 'freed'}")
+    say(f"{total} {'to be freed' if args.dry_run else 'freed'}")
     if busy:
         raise BusyError(f"left, for other processes are at work on them: {', '.join(x.path.name for x in busy)}")
 
@@ -138,14 +141,14 @@ def _bundle(args: argparse.Namespace) -> None:
     from .. import bundles
 
     for member in bundles.bundle(args.out, args.names):
-        print(f"{member.file}: {_size(member.size)}")
+        say(f"{member.file}: {_size(member.size)}")
 
 
 def _unbundle(args: argparse.Namespace) -> None:
     from .. import bundles
 
     for name, new in bundles.unbundle(args.file):
-        print(f"{name}: {'ready' if new else 'was here already'}; use it as --model {name}")
+        say(f"{name}: {'ready' if new else 'was here already'}; use it as --model {name}")
 
 
 _ACTIONS = {

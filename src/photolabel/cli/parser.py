@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import difflib
+import os
+import re
 from typing import Any, NoReturn
 
 from ..errors import UsageError
+from .streams import say
+
+_THREADS = 1024
 
 
 class Parser(argparse.ArgumentParser):
@@ -20,8 +26,36 @@ class Parser(argparse.ArgumentParser):
         return [child for action in actions for child in action.choices.values()]
 
     def error(self, message: str) -> NoReturn:
-        """Raise `UsageError`."""
-        raise UsageError(f"{message}. See: {self.prog} --help")
+        """Raise `UsageError`, with what may have been meant."""
+        hint = ""
+        unknown = re.match(r"unrecognized arguments: (-\S+)", message)
+        if unknown:
+            word = unknown[1].partition("=")[0]
+            close = difflib.get_close_matches(word, self._option_string_actions, n=1)
+            if close and not os.path.lexists(word):
+                hint = f" Did you mean: {close[0]}."
+            elif not word.startswith("--") or os.path.lexists(word):
+                hint = f" A file of that name is written ./{word} or comes after --."
+        raise UsageError(f"{message}.{hint} See: {self.prog} --help")
+
+    def _print_message(self, message: str, file: object = None) -> None:
+        """Print help or version, the only ones that argparse still prints itself."""
+        say(message.removesuffix("\n"))
+
+
+def whole(text: str, *, most: int | None = None) -> int:
+    """Read a whole number of at least 1, also as 100_000_000, 1e8 or 100M."""
+    match = re.fullmatch(r"([0-9](?:_?[0-9]){0,17})(?:[eE]([0-9]{1,2})|([kKMG]))?", text, re.ASCII)
+    zeros = 0 if not match else {"k": 3, "m": 6, "g": 9}[match[3].lower()] if match[3] else int(match[2] or 0)
+    number = int(match[1]) * 10**zeros if match else 0
+    if number < 1 or (most is not None and number > most):
+        allowed = "of at least 1" if most is None else f"from 1 to {most}"
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number {allowed}")
+    return number
+
+
+def _threads(text: str) -> int:
+    return whole(text, most=_THREADS)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +79,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "(what the Keras tutorial does)",
     )
     group.add_argument("--precision", default="fp32", choices=["fp32"], help="arithmetic of the network")
-    group.add_argument("--threads", metavar="N", type=int, help="processors to use; default: all")
+    group.add_argument("--threads", metavar="N", type=_threads, help="processors to use; default: all")
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

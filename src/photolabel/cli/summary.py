@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .parser import Parser, add_network
+from .streams import say
 
 
 def parser() -> Parser:
@@ -21,5 +22,5 @@ def run(argv: list[str]) -> int:
 
     from .. import draw  # only now: --help must come at once
 
-    print(draw.summary(args.model))
+    say(draw.summary(args.model))
     return 0
