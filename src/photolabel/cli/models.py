@@ -94,7 +94,8 @@ def _verify(args: argparse.Namespace) -> None:
         if not verdicts:
             say(f"{name}: no files on this machine")
         for path, sound in verdicts:
-            say(f"{name}: {path.name}: {'sound' if sound else 'DAMAGED, removed'}")
+            verdict = "sound" if sound else "DAMAGED" if path.exists() else "DAMAGED, removed"
+            say(f"{name}: {path.name}: {verdict}")
             damaged += [] if sound else [path.name]
     if damaged:
         raise HashMismatchError(f"{len(damaged)} damaged files; they are made or fetched again at the next use.")
