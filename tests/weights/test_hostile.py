@@ -21,7 +21,7 @@ from test_read import io_of_objects, same
 
 from photolabel import weights
 from photolabel.errors import InvalidWeightsError, WeightsMismatchError
-from photolabel.weights import caffe, files, layouts, npz, safetensors
+from photolabel.weights import caffe, files, keras3, layouts, npz, safetensors, torch
 
 import forms
 from costs import cheap
@@ -458,7 +458,7 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
     """A file of another network is refused before its numbers are read."""
     for form in ("torch zip", "torch legacy", "safetensors", "caffe", "npz"):
         path = forms.write(tmp_path / "x", form, ARRAYS, TINY)
-        reader = {"torch": weights.torch, "safetensors": safetensors, "caffe": caffe, "npz": npz}[form.split()[0]]  # type: ignore[attr-defined]
+        reader = {"torch": torch, "safetensors": safetensors, "caffe": caffe, "npz": npz}[form.split()[0]]
         names: list[str] = []
 
         def one(shapes: files.Shapes, names: list[str] = names) -> list[str]:
@@ -467,6 +467,17 @@ def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:
 
         found = reader.read(path, one)
         assert list(found) == names[2:3] and len(names) == 18
+    path = forms.write(tmp_path / "x", "torch legacy", ARRAYS, TINY)
+    with path.open("rb") as file:  # there the storages stand one behind the other: the others are passed over
+        _, data = torch._legacy_form(file, path.stat().st_size, lambda shapes: list(shapes)[2:3])
+    assert list(data) == ["2"]
+
+
+def test_a_member_ends_where_it_ends() -> None:
+    window = keras3._Window(io.BytesIO(b"before|inside|behind"), 7, 6)
+    assert window.read() == b"inside" and window.read(5) == b""
+    assert window.seek(-2, io.SEEK_END) == 4 and window.seek(-1, io.SEEK_CUR) == 3 and window.read(99) == b"ide"
+    assert window.seek(50) == 50 and window.read(1) == b""
 
 
 def test_a_file_that_shrinks_while_it_is_read() -> None:
