@@ -368,6 +368,19 @@ def test_models_verify_finds_a_flipped_byte_that_kept_its_date(_one_cache: Path)
     assert run(COFFEE).stdout == f"{photolabel.classify(COFFEE)}\n"
 
 
+def test_models_verify_looks_at_what_was_made_of_a_users_own_network(
+    tiny: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path))
+    run("--model", str(tiny), str(photo))
+    (blob,) = tmp_path.glob("*.blob")
+    assert f"cache: {blob.name}: sound" in run("models", "verify").stdout
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    done = run("models", "verify")
+    assert done.returncode == 3 and f"cache: {blob.name}: DAMAGED, removed" in done.stdout
+    assert "1 file is damaged" in done.stderr
+
+
 def test_a_user_s_own_model_by_path(tiny: Path, photo: Path) -> None:
     done = run("--model", str(tiny), str(photo))
     pixels = np.asarray(photolabel.load(tiny).classify(photo).probabilities)

@@ -7,6 +7,7 @@ turned into ONNX once and then, if they were our own download, thrown away: the 
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from . import engine, graph, models, progress, store, weights
@@ -88,19 +89,32 @@ def verify(model: Model) -> list[tuple[Path, bool]]:
         verdicts.append((model.path, own.check(model.path.name, deep=True)))
         if not verdicts[-1][1]:
             own.remove(model.path.name)
-    files = (path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB))
+    files = _derived(cache)
     # vgg16-torchvision-... begins with vgg16- too.
     longer = tuple(f"{name}-" for name in models.known() if name.startswith(f"{model.name}-"))
     names = [path.name for path in files if path.name.startswith(f"{model.name}-")]
     names = [name for name in names if not name.startswith(longer)]
     if model.weights is not None and cache.path(model.weights.name).exists():
         names.append(model.weights.name)
-    for name in sorted(names):
-        sound = cache.check(name, deep=True)
-        verdicts.append((cache.path(name), sound))
-        if not sound:
-            cache.remove(name)
+    verdicts += [(cache.path(name), _sound(cache, name)) for name in sorted(names)]
     return verdicts
+
+
+def verify_others(seen: Collection[Path]) -> list[tuple[Path, bool]]:
+    """Do the same for what else is in the cache: files of a user's own networks and weights."""
+    cache = store.Store()
+    return [(path, _sound(cache, path.name)) for path in sorted(_derived(cache)) if path not in seen]
+
+
+def _derived(cache: store.Store) -> list[Path]:
+    return [path for path in cache.folder.glob("*") if path.suffix in (".onnx", engine.BLOB)]
+
+
+def _sound(cache: store.Store, name: str) -> bool:
+    sound = cache.check(name, deep=True)
+    if not sound:
+        cache.remove(name)
+    return sound
 
 
 def published_name(model: Model) -> str:

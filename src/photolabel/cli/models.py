@@ -88,17 +88,24 @@ def _download(args: argparse.Namespace) -> None:
 def _verify(args: argparse.Namespace) -> None:
     from .. import artefacts, models
 
-    damaged = []
+    found = []
     for name in args.names or [*models.known(), *models.own()]:
         verdicts = artefacts.verify(models.resolve(name))
         if not verdicts:
             say(f"{name}: no files on this machine")
-        for path, sound in verdicts:
-            verdict = "sound" if sound else "DAMAGED" if path.exists() else "DAMAGED, removed"
-            say(f"{name}: {path.name}: {verdict}")
-            damaged += [] if sound else [path.name]
+        found += [(name, *verdict) for verdict in verdicts]
+    if not args.names:
+        seen = {path for _, path, _ in found}
+        found += [("cache", *verdict) for verdict in artefacts.verify_others(seen)]
+    for name, path, sound in found:
+        say(f"{name}: {path.name}: {'sound' if sound else 'DAMAGED' if path.exists() else 'DAMAGED, removed'}")
+    damaged = [path for _, path, sound in found if not sound]
     if damaged:
-        raise HashMismatchError(f"{len(damaged)} damaged files; they are made or fetched again at the next use.")
+        files = "1 file is" if len(damaged) == 1 else f"{len(damaged)} files are"
+        raise HashMismatchError(
+            f"{files} damaged. What was removed is made or fetched again at its next use; what came with photolabel "
+            "comes again with: pip install --force-reinstall --no-deps photolabel"
+        )
 
 
 def _import(args: argparse.Namespace) -> None:
