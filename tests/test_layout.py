@@ -15,7 +15,7 @@ ROOMS = [
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
-    "engine", "artefacts", "keeping", "bundles", "classifier", "doctor",
+    "engine", "quantize", "artefacts", "keeping", "bundles", "classifier", "doctor",
     "output",
     "cli",
 ]  # fmt: skip
@@ -24,7 +24,7 @@ DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may s
 # Imports that cost time or memory: only inside functions, and only in these rooms.
 HEAVY = {
     "openvino": {"engine"},
-    "onnx": {"graph", "layers"},
+    "onnx": {"quantize", "graph", "layers"},
     "h5py": {"weights"},
     "requests": {"network"},
     "pi_heif": {"decoding"},

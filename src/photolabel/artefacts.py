@@ -7,10 +7,12 @@ turned into ONNX once and then, if they were our own download, thrown away: the 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection
+from importlib import resources
 from pathlib import Path
 
-from . import engine, graph, models, progress, store, weights
+from . import engine, graph, images, models, progress, quantize, store, weights
 from .errors import InvalidModelError, InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
 from .models import Model
 from .store import Asset
@@ -50,6 +52,31 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
                 if source.parent == cache.folder and not is_anothers(cache.folder):
                     cache.remove(source.name)
     return cache.path(made)
+
+
+def quantized(model: Model, network: Path) -> Path:
+    """Return the 8-bit form of `network`, the ONNX file of `model`, made once from the packaged calibration photos.
+
+    Raises `StoreError` where the cache cannot hold it.
+    """
+    cache = store.Store()
+    digest = cache.known_digest(network)
+    stem = model.name if _PLAIN.fullmatch(model.name) else "network"
+    made = f"{stem}-{digest.partition(':')[2][:16]}-int8.onnx"
+    if not cache.check(made):
+        with cache.lock(made), progress.status(f"quantizing {model.name} (once) ..."):
+            if not cache.check(made):  # else another process was quicker
+                folder = resources.files("photolabel").joinpath("data", "calibration")
+                photos = sorted(folder.iterdir(), key=lambda photo: photo.name)
+                inputs = [images.prepare(images.read(photo.read_bytes()), model.recipe()) for photo in photos]
+                describe = {"photolabel.precision": "int8"}
+                described = quantize.quantize(network, inputs, describe=describe)
+                with cache.create(made) as file:
+                    file.write(described)
+    return cache.path(made)
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")  # a model's name that may be part of a file's
 
 
 def available(model: Model) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import artefacts, engine, images, models
+from . import artefacts, engine, images, metadata, models
 from .errors import InvalidModelError, PhotoError, UsageError
 
 if TYPE_CHECKING:
@@ -239,7 +239,9 @@ def load(
     bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
     a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
     reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
-    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`. `threads`
+    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`, `"bf16"`
+    where the processor has it, or `"int8"`: a quarter of the memory, several times as fast, and probabilities that
+    differ in the second digit. `threads`
     is how many processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be
     had, and `UsageError` for a wrong argument.
     """
@@ -253,6 +255,8 @@ def load(
     known.recipe(recipe)  # a wrong name should not wait for a download
     path = artefacts.locate(known, weights_file=None if weights is None else Path(weights))
     described = models.read(path) if known.path is None else known
+    if precision == "int8" and metadata.read(path).get("photolabel.precision") != "int8":
+        path = artefacts.quantized(described, path)
     run = engine.open_engine(path, precision=precision, threads=threads)
     # By what it turned out to be: the default may be another model where, or when, it is unpickled.
     name = known.name if known.path is None or known.name == models.BUNDLED else known.path

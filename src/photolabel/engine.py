@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
-from . import graph, progress, store
+from . import graph, metadata, progress, store
 from .errors import InvalidModelError, StoreError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Precision = Literal["fp32"]
+Precision = Literal["fp32", "bf16", "int8"]
 BLOB = ".blob"
 Shape = tuple[int | None, ...]
 BLOB_NAME = re.compile(
@@ -36,7 +36,8 @@ BLOB_NAME = re.compile(
 )
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")  # a file name that may be part of another's
 # OpenVINO's own default is bf16 wherever the processor has it, so the hint is always given.
-_HINTS: dict[Precision, str] = {"fp32": "f32"}
+# 8-bit integers are in the network itself (see quantize); what is left of it computes in fp32.
+_HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class Engine(Protocol):
@@ -105,10 +106,12 @@ def open_engine(
 ) -> Engine:
     """Return the network of the ONNX file at `path`, ready to run on this processor.
 
-    `layers` names inner tensors to be given out beside the network's own output; such a network is compiled anew each
-    time rather than kept beside the plain one. `threads` is how many to use, by default as many as there are
-    processors; results differ by some 1e-6 between counts, never between runs or batch sizes. Raises `UsageError`
-    for an unknown precision, thread count or layer, and `InvalidModelError` for a file that is no sound network.
+    `precision` is fp32, bf16 (where the processor has it), or int8 for a file that `quantize` made, which runs as
+    nothing else. `layers` names inner tensors to be given out beside the network's own output; such a network is
+    compiled anew each time rather than kept beside the plain one. `threads` is how many to use, by default as many as
+    there are processors; results differ by some 1e-6 between counts, never between runs or batch sizes. Raises
+    `UsageError` for an unknown precision, thread count or layer, and `InvalidModelError` for a file that is no sound
+    network.
     """
     if precision not in _HINTS:
         raise UsageError(f"precision {precision!r}: expected one of {', '.join(_HINTS)}.")
@@ -123,7 +126,10 @@ class _OpenVINO:
     """The default engine."""
 
     def __init__(self, path: Path, precision: Precision, threads: int, layers: tuple[str, ...]) -> None:
-        self.precision: Precision = precision
+        stored = metadata.read(path).get("photolabel.precision", "fp32")
+        if precision == "int8" and stored != "int8":
+            raise UsageError(f"{path}: its weights are not 8-bit integers, so it cannot run as int8.")
+        self.precision: Precision = "int8" if stored == "int8" else precision
         self._lock = threading.Lock()
         # In this order, for it is also the order in which they are given up: the blob's memory must outlive the
         # network that reads it.
@@ -136,6 +142,8 @@ class _OpenVINO:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
+        if precision == "bf16" and "BF16" not in processor(self._core).abilities:
+            raise UsageError("precision bf16: this processor does not compute in bf16. Use fp32, or int8.")
         self._layers = layers
         network = self._compile(path) if layers else self._from_cache(path)
         if len(network.inputs) != 1 or not all(output.names for output in network.outputs):

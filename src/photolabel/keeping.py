@@ -31,7 +31,7 @@ from .records import CHUNK
 from .store import Store, is_name
 
 State = Literal["yes", "Keras' copy", "changed", "no"]
-_ARTEFACT = re.compile(r"(?P<model>.+)-[0-9a-f]{16}\.onnx")
+_ARTEFACT = re.compile(r"(?P<model>.+)-[0-9a-f]{16}(-int8)?\.onnx")
 _TEMPORARY = re.compile(r"(?P<name>.+?)(\.record\.json)?\.[0-9]+-[0-9a-f]{8}\.tmp")
 _PARTIAL = re.compile(r"(?P<name>.+?)(?P<private>\.[0-9a-f]{8})?\.partial")
 _RECORD = ".record.json"

@@ -1,0 +1,157 @@
+"""8-bit networks: what is rounded and where, how near they stay, and that none passes for another precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+import photolabel
+from photolabel import artefacts, engine, graph, images, metadata, models, quantize
+from photolabel.errors import UsageError
+from photolabel.spec import VGG16
+from photolabel.store import Store
+
+import oracle
+from conftest import ROOT
+from oracle import TINY
+
+
+def inputs(n: int = 6) -> list[oracle.Array]:
+    return list(np.random.default_rng(8).uniform(0, 255, (n, 32, 32, 3)).astype(np.float32))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
+    path = tmp_path_factory.mktemp("int8") / "tiny-int8.onnx"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTOLABEL_CACHE", str(path.parent / "cache"))
+        path.write_bytes(quantize.quantize(tiny, inputs(), describe={"photolabel.precision": "int8"}))
+    return path
+
+
+def test_weights_are_integers_of_one_scale_a_channel(small: Path, tiny: Path) -> None:
+    model = onnx.load(small)
+    onnx.checker.check_model(model, full_check=True)
+    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    original = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tiny).graph.initializer}
+    for name, layer in TINY.learned.items():
+        assert f"{name}/kernel" not in arrays, "the fp32 weights are gone"
+        stored, scale = arrays[f"{name}/kernel/int8"], arrays[f"{name}/kernel/scale"]
+        assert stored.dtype == np.int8 and scale.shape == (layer.kernel[-1],)
+        shape = (-1, 1, 1, 1) if stored.ndim == 4 else (1, -1)
+        step = scale.reshape(shape)
+        assert (np.abs(stored * step - original[f"{name}/kernel"]) <= step / 2 * 1.001).all()
+        assert (np.abs(stored).max(axis=tuple(i for i in range(stored.ndim) if shape[i] == 1)) == 127).all()
+
+
+def test_rounding_comes_before_each_pooling(small: Path) -> None:
+    """The largest of rounded values is the rounding of the largest, and a quarter of the work."""
+    nodes = list(onnx.load(small).graph.node)
+    maker = {output: node for node in nodes for output in node.output}
+    poolings = [node for node in nodes if node.op_type == "MaxPool"]
+    assert len(poolings) == 5
+    for node in poolings:
+        assert maker[node.input[0]].op_type == "DequantizeLinear"
+    for node in nodes:
+        if node.op_type in ("Conv", "Gemm"):
+            before = maker[node.input[0]]
+            while before.op_type in ("MaxPool", "Transpose", "Flatten"):
+                before = maker[before.input[0]]
+            assert before.op_type == "DequantizeLinear", node.name
+
+
+def test_it_stays_near(small: Path, tiny: Path) -> None:
+    x = np.stack(inputs(20)[6:])
+    found, expected = (engine.open_engine(path, layers=["fc2"]).run(x)["fc2"] for path in (small, tiny))
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosine.min() > 0.99
+    assert not np.array_equal(found, expected), "else nothing was rounded"
+
+
+def test_single_outliers_do_not_set_the_range() -> None:
+    values = np.zeros(1_000_000, np.float32)
+    values[:5], values[5:20] = 1000, 3
+    assert quantize._greatest(values) == 3
+    assert quantize._greatest(np.array([1, 7, 3], np.float32)) == 7
+
+
+def test_the_same_photos_give_the_same_bytes(small: Path, tiny: Path) -> None:
+    again = quantize.quantize(tiny, inputs(), describe={"photolabel.precision": "int8"})
+    assert again == small.read_bytes()
+
+
+def test_it_describes_itself_and_runs_as_nothing_else(small: Path, tiny: Path, photo: Path) -> None:
+    assert models.read(small).labels == models.read(tiny).labels
+    for precision in ("fp32", "int8"):
+        with photolabel.load(small, precision=precision) as classifier:
+            assert classifier.classify(photo).precision == "int8", "never int8 under the name of fp32"
+    with pytest.raises(UsageError, match="not 8-bit"):
+        engine.open_engine(tiny, precision="int8")
+
+
+def test_made_once_and_kept(tiny: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with photolabel.load(tiny, precision="int8") as classifier, photolabel.load(tiny) as plain:
+        first = classifier.classify(photo)
+        assert first.precision == "int8" and first.record()["precision"] == "int8"
+        assert abs(first.probabilities - plain.classify(photo).probabilities).max() < 0.05
+    (made,) = Store().folder.glob("tiny-*-int8.onnx")
+    assert metadata.read(made)["photolabel.precision"] == "int8"
+    monkeypatch.setattr(quantize, "quantize", lambda *_, **__: pytest.fail("made again"))
+    with photolabel.load(tiny, precision="int8") as classifier:
+        np.testing.assert_array_equal(classifier.classify(photo).probabilities, first.probabilities)
+    assert (made, True) in artefacts.verify(models.read(tiny))
+
+
+def test_bf16_only_where_the_processor_has_it(tiny: Path, photo: Path) -> None:
+    if "BF16" in engine.processor().abilities:
+        with photolabel.load(tiny, precision="bf16") as classifier, photolabel.load(tiny) as plain:
+            found, expected = classifier.classify(photo), plain.classify(photo)
+            assert found.precision == "bf16"
+            np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=0.02)
+    else:
+        with pytest.raises(UsageError, match="does not compute in bf16"):
+            photolabel.load(tiny, precision="bf16")
+
+
+def test_the_bundled_model_loses_at_most_two_points(shared: Path) -> None:
+    photos = sorted((shared / "imagenet100").iterdir())
+    right = {}
+    for precision in ("fp32", "int8"):
+        with photolabel.load(models.BUNDLED, precision=precision) as classifier:
+            found = classifier.classify_many(photos, top=1)
+            right[precision] = sum(
+                photo.name.startswith(f"{each.top.wnid}_") for photo, each in zip(photos, found, strict=True)
+            )
+    assert right["int8"] >= right["fp32"] - 2, right
+
+
+def test_features_of_the_real_base_stay(shared: Path, tmp_path: Path) -> None:
+    """Pooled features of block 5, on photos that took no part in the calibration."""
+    from dataclasses import replace
+
+    from photolabel import weights
+
+    base = ROOT / ".cache" / "vgg16_base.h5"
+    if not base.is_file():
+        pytest.skip("the real convolutional base was not made (test_keras_parity makes it where it can)")
+    spec = replace(VGG16, top=False, pooling="avg")
+    network = tmp_path / "base.onnx"
+    network.write_bytes(b"".join(graph.build(spec, weights.read(base, spec), models.CAFFE, describe={})))
+    calibration = [
+        images.prepare(images.read(path), models.CROP)
+        for path in sorted((ROOT / "src" / "photolabel" / "data" / "calibration").iterdir())
+    ]
+    small = tmp_path / "base-int8.onnx"
+    small.write_bytes(quantize.quantize(network, calibration, describe={"photolabel.precision": "int8"}))
+    x = [images.prepare(images.read(path), models.CROP) for path in sorted((shared / "imagenet100").iterdir())[::4]]
+    features = []
+    for path in (network, small):
+        running = engine.open_engine(path)
+        features.append(np.concatenate([running(each[None]) for each in x]))
+        running.close()
+    one, other = features
+    cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
+    assert cosine.min() >= 0.999, np.sort(cosine)[:5]
