@@ -368,6 +368,20 @@ def test_models_verify_finds_a_flipped_byte_that_kept_its_date(_one_cache: Path)
     assert run(COFFEE).stdout == f"{photolabel.classify(COFFEE)}\n"
 
 
+def test_models_verify_says_how_near_a_precision_stays(tiny: Path) -> None:
+    done = run("models", "verify", str(tiny), "--precision", "int8", COFFEE, CAT)
+    assert done.returncode == 0 and lines(done.stdout)[0] == "tiny at int8, beside fp32, on 2 photos:"
+    assert len(lines(done.stdout)) == 5
+    for arguments in ([str(tiny), "--precision", "int8"], ["--precision", "int8", COFFEE]):
+        done = run("models", "verify", *arguments)
+        assert done.returncode == 2 and "expected one model and photos" in done.stderr
+
+
+def test_int8_by_option() -> None:
+    record = json.loads(run("--precision", "int8", "--json", COFFEE).stdout)
+    assert (record["precision"], record["answer"]["name"]) == ("int8", "espresso")
+
+
 def test_models_verify_looks_at_what_was_made_of_a_users_own_network(
     tiny: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from ..errors import BusyError, HashMismatchError, UnknownModelError
+from ..errors import BusyError, HashMismatchError, UnknownModelError, UsageError
 from ..output import columns, printable
 from .parser import Parser
 from .streams import say
@@ -27,6 +27,12 @@ def parser() -> Parser:
     download.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     verify = actions.add_parser("verify", help="hash a model's files anew; damaged ones are removed, to be made again")
     verify.add_argument("names", nargs="*", metavar="NAME", help="default: all known and imported models")
+    verify.add_argument(
+        "--precision",
+        nargs="+",
+        metavar=("int8|bf16", "PHOTO"),
+        help="instead, say how near the one model named stays to its fp32 self on these photos",
+    )
     bring = actions.add_parser("import", help="keep a file of your own as a model, for --model NAME")
     bring.add_argument("name", metavar="NAME", help="what to call it; not the name of a known model")
     bring.add_argument("file", type=Path, metavar="FILE", help="weights, or an ONNX file that describes itself")
@@ -86,6 +92,9 @@ def _download(args: argparse.Namespace) -> None:
 
 
 def _verify(args: argparse.Namespace) -> None:
+    if args.precision:
+        _agreement(args)
+        return
     from .. import artefacts, models
 
     found = []
@@ -106,6 +115,23 @@ def _verify(args: argparse.Namespace) -> None:
             f"{files} damaged. What was removed is made or fetched again at its next use; what came with photolabel "
             "comes again with: pip install --force-reinstall --no-deps photolabel"
         )
+
+
+def _agreement(args: argparse.Namespace) -> None:
+    precision, *photos = args.precision
+    if len(args.names) != 1 or not photos:
+        raise UsageError("expected one model and photos, as in: photolabel models verify vgg16 --precision int8 *.jpg")
+    from ..agreement import agreement
+
+    found = agreement(args.names[0], precision, photos)
+    say(f"{found.model} at {found.precision}, beside fp32, on {found.photos} photos:")
+    say(f"  same likeliest name       {found.same_top1}")
+    say(f"  same five likeliest       {found.same_top5}")
+    say(f"  probabilities change by   {found.mean:.6f} on average, {found.largest:.4f} at most")
+    if found.cosine is not None:
+        say(f"  cosine of features        {found.cosine:.5f} at least")
+    if found.unreadable:
+        say(f"  photos that cannot be read {found.unreadable}")
 
 
 def _import(args: argparse.Namespace) -> None:
