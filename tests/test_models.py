@@ -17,7 +17,7 @@ from onnx import TensorProto, helper
 
 import photolabel
 from photolabel import models
-from photolabel.errors import InvalidModelError, UnknownModelError, UsageError
+from photolabel.errors import InvalidModelError, InvalidWeightsError, UnknownModelError, UsageError
 from photolabel.images import Recipe
 from photolabel.labels import Label
 from photolabel.models import Accuracy, Model
@@ -384,3 +384,16 @@ def test_a_users_own_weights_have_no_published_accuracy() -> None:
     model = models.with_weights(models.known()["vgg16"], "sha256:abc")
     assert model.accuracy is None and model.weights is None and model.spec is not None
     assert "sha256:abc" in model.source and "CC BY" not in model.licence
+
+
+@pytest.mark.parametrize(("size", "name"), [(553_467_096, "vgg16"), (574_710_816, "vgg19")])
+def test_a_keras_file_of_a_vggs_size_is_told_without_opening_it(tmp_path: Path, size: int, name: str) -> None:
+    path = tmp_path / "weights.h5"
+    with path.open("wb") as file:
+        file.write(b"\x89HDF\r\n\x1a\n")
+        file.truncate(size)
+    assert models.fitting(path).name == name
+    with path.open("r+b") as file:  # of the same size, but no HDF5: looked into, and refused
+        file.write(b"nonsense")
+    with pytest.raises(InvalidWeightsError, match="known format"):
+        models.fitting(path)
