@@ -305,7 +305,8 @@ def test_ctrl_c_keeps_what_is_done() -> None:
     reader, writer = os.pipe()
     process = subprocess.Popen(command, stdin=reader, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout
-    first = process.stdout.readline()  # then it waits for the rest of standard input
+    first = process.stdout.readline()
+    time.sleep(0.5)  # by now it waits for the rest of standard input
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     rest, err = process.communicate(timeout=30)
