@@ -240,10 +240,10 @@ def load(
     a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
     reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
     way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`, `"bf16"`
-    where the processor has it, or `"int8"`: a quarter of the memory, several times as fast, and probabilities that
-    differ in the second digit. `threads`
-    is how many processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be
-    had, and `UsageError` for a wrong argument.
+    where the processor has it, or `"int8"`: weights of a quarter of the size, faster, and probabilities that differ a
+    little (`photolabel models verify NAME --precision int8 PHOTO ...` says by how much). `threads` is how many
+    processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be had, and
+    `UsageError` for a wrong argument.
     """
     if model is not None:
         known = models.resolve(model)  # type: ignore[arg-type]

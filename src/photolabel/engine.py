@@ -217,7 +217,7 @@ class _OpenVINO:
         if not cache.check(name):
             return None
         try:
-            # Mapped, not read: 553 MB cost 0.1 s instead of 0.6 s. Copy-on-write, for a Tensor wants to be writable.
+            # Mapped, not read: 553 MB need not be copied first. Copy-on-write, for a Tensor wants to be writable.
             self._mapped = np.memmap(cache.path(name), np.uint8, "c")
             return self._core.import_model(_openvino().Tensor(self._mapped, shared_memory=True), "CPU", self._options)
         except (OSError, ValueError, RuntimeError):  # gone since it was checked, empty, or not to OpenVINO's liking

@@ -321,8 +321,8 @@ def fitting(path: Path) -> Model:
     if not path.is_file():
         raise MissingWeightsError(f"{path}: no such weights file.")
     for spec in (VGG16, VGG19):
-        # A file of just these numbers need not be opened to be told: loading the HDF5 library for it is a fifth of a
-        # warm start. Whether it is what it seems, `weights.read` finds when it makes the artefact.
+        # A file of just these numbers need not be opened to be told: loading the HDF5 library for it would
+        # be felt in every warm start. Whether it is what it seems, `weights.read` finds when it makes the artefact.
         if 0 <= path.stat().st_size - 4 * spec.parameters < 2_000_000 and _is_hdf5(path):
             return known()[spec.name.lower()]
     described = weights.describe(path)

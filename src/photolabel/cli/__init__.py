@@ -70,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> NoReturn:
     """Run the process's own command line and end the process, at once.
 
-    All that was to be said has been by then. Taking a gigabyte of network apart first, piece by piece, would cost a
-    twentieth of a photo's whole run, and the system takes it back anyway.
+    All that was to be said has been by then. Taking a gigabyte of network apart first, piece by piece, would be
+    felt in a run of one photo, and the system takes it back anyway.
     """
     code = main()
     for stream in (sys.stdout, sys.stderr):

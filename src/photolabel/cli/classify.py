@@ -65,7 +65,7 @@ def run(argv: list[str]) -> int:
         raise UsageError("standard input (-) can be read once only.")
 
     # OpenVINO's package loads its model converter and a telemetry client if they are there. No verb needs them, and
-    # without them a photo has its name a twentieth of a second sooner.
+    # without them a photo has its name sooner.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # which stands for: not there
     from .. import classifier, images, models  # only now: --help must come at once
 
