@@ -77,6 +77,7 @@ def test_codes_do_not_change() -> None:
         "DiskFullError": "disk-full",
         "CacheUnwritableError": "cache-unwritable",
         "BusyError": "busy",
+        "MissingExtraError": "missing-extra",
     }
 
 

@@ -14,9 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 from photolabel import engine, graph, metadata
 from photolabel.errors import InvalidModelError, UsageError
 from photolabel.models import CAFFE, Normalisation
+from photolabel.spec import Spec
 
 import oracle
-from oracle import TINY, forward, he_normal, tiny_model
+from oracle import TINY, forward, he_normal, tiny_model, tiny_onnx
 
 
 def pixels(n: int, seed: int = 1) -> oracle.Array:
@@ -182,3 +183,47 @@ def test_the_suffix_has_no_say(tiny: Path, tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(tiny.read_bytes())
     graph.check(path)
+
+
+# -- the weights of a graph, back
+
+
+def test_the_weights_come_back_as_they_went_in(tmp_path: Path) -> None:
+    weights = he_normal(TINY)
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_onnx(weights))
+    found = graph.arrays(path, TINY)
+    assert list(found) == list(TINY.learned)
+    for name, (kernel, bias) in found.items():
+        np.testing.assert_array_equal(kernel, weights[name][0])
+        np.testing.assert_array_equal(bias, weights[name][1])
+        assert not kernel.flags.writeable
+
+
+@pytest.mark.parametrize(
+    "other", [dataclasses.replace(TINY, classes=7), dataclasses.replace(TINY, hidden=(16, 16, 16))]
+)
+def test_the_weights_of_another_network_are_refused(tmp_path: Path, other: Spec) -> None:
+    path = tmp_path / "tiny.onnx"
+    path.write_bytes(tiny_onnx())
+    with pytest.raises(InvalidModelError, match="expected the fp32 network|not the weights of"):
+        graph.arrays(path, other)
+
+
+def test_a_graph_cut_short_or_altered_never_gives_other_weights_unseen(tmp_path: Path) -> None:
+    whole, path = tiny_onnx(), tmp_path / "tiny.onnx"
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        data = bytearray(whole)
+        if rng.random() < 0.5:
+            del data[rng.integers(len(data)) :]
+        for _ in range(rng.integers(1, 4)):
+            if data:
+                data[rng.integers(len(data))] = rng.integers(256)
+        path.write_bytes(data)
+        try:
+            found = graph.arrays(path, TINY)
+        except InvalidModelError:
+            continue
+        for name, layer in TINY.learned.items():
+            assert found[name][0].shape == layer.kernel and np.isfinite(found[name][0]).all()

@@ -23,7 +23,7 @@ from photolabel.labels import Label
 from photolabel.models import Accuracy, Model
 
 import oracle
-from oracle import TINY_RECIPE, TINY_SQUASH, tiny_model
+from oracle import TINY, TINY_RECIPE, TINY_SQUASH, tiny_model
 
 Description = dict[str, str]
 PHOTO = np.zeros((40, 40, 3), np.uint8)
@@ -109,7 +109,7 @@ def test_a_known_name_wins_over_a_file(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_path_is_read(tiny: Path) -> None:
     for form in (tiny, str(tiny)):
         found = models.resolve(form)
-        assert found == replace(tiny_model(), spec=None, normalisation=None, path=tiny)
+        assert found == replace(tiny_model(), path=tiny)
 
 
 @pytest.mark.parametrize("name", ["vg16", "VGG16", "vgg", "efficientnet_lite2"])
@@ -192,7 +192,7 @@ def test_a_description_comes_back(
 @pytest.mark.parametrize("name", ["vgg16", "vgg19", "vgg16-torchvision", "efficientnet-lite2"])
 def test_what_is_known_of_a_model_travels_in_its_file(tmp_path: Path, name: str) -> None:
     model = models.known()[name]
-    bare = replace(model, spec=None, normalisation=None, weights=None, path=None)
+    bare = replace(model, weights=None, path=None)
     assert round_trip(tmp_path, model) == bare
 
 
@@ -220,6 +220,14 @@ def accuracy(**changes: Any) -> Callable[[Description], None]:
     return put("accuracy", {"top1": 50, "top5": None, "source": "", **changes})
 
 
+def spec(**changes: Any) -> Callable[[Description], None]:
+    return put("spec", {**TINY.to_dict(), **changes})
+
+
+def normalisation(**changes: Any) -> Callable[[Description], None]:
+    return put("normalisation", {"order": "BGR", "mean": [1, 2, 3], "deviation": [1, 1, 1], **changes})
+
+
 DEEP = "[" * 200_000
 BROKEN = {
     **{f"no {key}": without(key) for key in ("format", "name", "recipes", "labels", "source", "licence")},
@@ -228,7 +236,7 @@ BROKEN = {
     "format hostile": put("format", "\x1b" * 10_000),
     **{
         f"{key} {what}": put(key, value)
-        for key in ("recipes", "labels", "accuracy")
+        for key in ("recipes", "labels", "accuracy", "spec", "normalisation")
         for what, value in {
             "empty": "",
             "no JSON": "{",
@@ -272,6 +280,32 @@ BROKEN = {
     "an accuracy of text": accuracy(top1="71.3"),
     "an accuracy of true": accuracy(top1=True),
     "an accuracy without a source": accuracy(source=None),
+    "a spec without its normalisation": without("normalisation"),
+    "a spec with more": spec(more=1),
+    "a spec without a block": spec(blocks=[]),
+    "a spec of a million blocks": spec(blocks=[[[3, 8]]] * 10**6),
+    "a spec of an empty block": spec(blocks=[[]]),
+    "a spec of an even kernel": spec(blocks=[[[2, 8]]]),
+    "a spec of a kernel with three numbers": spec(blocks=[[[3, 8, 1]]]),
+    "a spec of no filters": spec(blocks=[[[3, 0]]]),
+    "a spec of true filters": spec(blocks=[[[3, True]]]),
+    "a spec of huge layers": spec(hidden=[10**9]),
+    "a spec of no classes": spec(classes=0),
+    "a spec of NaN classes": spec(classes=float("nan")),
+    "a spec of a flat shape": spec(shape=[32, 32]),
+    "a spec of a small shape": spec(shape=[31, 32, 3]),
+    "a spec of any shape with a top": spec(shape=[None, None, 3]),
+    "a spec of a maybe top": spec(top="yes"),
+    "a spec of no pooling": spec(pooling="sum"),
+    "a spec of no activation": spec(activation="relu"),
+    "a spec with codes in its name": spec(name="\x1b[31m"),
+    "a normalisation with more": normalisation(more=1),
+    "a normalisation of no order": normalisation(order="GBR"),
+    "a normalisation of two means": normalisation(mean=[1, 2]),
+    "a normalisation of NaN": normalisation(mean=[1, 2, float("nan")]),
+    "a normalisation of infinity": normalisation(mean=[1, 2, float("inf")]),
+    "a normalisation by zero": normalisation(deviation=[1, 0, 1]),
+    "a normalisation of true": normalisation(deviation=[1, True, 1]),
 }
 
 

@@ -24,7 +24,8 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   ├── DiskFullError         no room
     │   ├── CacheUnwritableError  the cache folder cannot be written
     │   └── BusyError             another process is at work on the file
-    └── OutputError               a file that was asked for cannot be written
+    ├── OutputError               a file that was asked for cannot be written
+    └── MissingExtraError         an optional package is needed that is not installed
 
 Every class has a `code`, a stable word that machine output carries (`"corrupt-photo"`). The message says what
 was expected, what came and what to do; it holds no address of memory and no library's repr.
@@ -169,3 +170,9 @@ class OutputError(PhotolabelError):
     """A file that the caller asked for cannot be written where it was asked for."""
 
     code = "output-unwritable"
+
+
+class MissingExtraError(PhotolabelError):
+    """Something that was asked for needs an optional package, which is not installed."""
+
+    code = "missing-extra"

@@ -2,14 +2,18 @@
 
 Input `pixels`: float32 (N, H, W, 3), RGB, 0-255. Output `probabilities`: float32 (N, classes). Every layer's output
 carries the layer's name from the spec, so that `fc2` or `block5_pool` can be asked for at load; `logits` is
-what enters the softmax. Weights are stored as Keras has them but for convolution kernels, which ONNX wants OIHW.
+what enters the softmax, `normalised` what enters the first convolution, channels first. Weights are stored as Keras
+has them but for convolution kernels, which ONNX wants OIHW.
 """
 
 from __future__ import annotations
 
+import math
+import os
 from typing import TYPE_CHECKING, Any
 
-from .errors import InvalidModelError
+from . import protobuf, weights
+from .errors import InvalidModelError, InvalidWeightsError, WeightsMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -19,7 +23,7 @@ if TYPE_CHECKING:
     from .spec import Layer, Spec
     from .weights import Arrays
 
-INPUT, LOGITS, PROBABILITIES, FEATURES = "pixels", "logits", "probabilities", "features"
+INPUT, NORMALISED, LOGITS, PROBABILITIES, FEATURES = "pixels", "normalised", "logits", "probabilities", "features"
 _OPSET, _IR_VERSION = 17, 8  # old enough for every runtime of the last years
 
 
@@ -133,7 +137,7 @@ def _normalise(drawing: _Drawing, normalisation: Normalisation | None) -> str:
 
     x = INPUT
     if normalisation is None:
-        return drawing.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+        return drawing.add("Transpose", [x], NORMALISED, perm=[0, 3, 1, 2])
     if normalisation.order == "BGR":
         x = drawing.add("Gather", [x, drawing.constant("channel_order", np.array([2, 1, 0]))], "bgr", axis=3)
     x = drawing.add("Sub", [x, drawing.constant("mean", np.array(normalisation.mean, np.float32))], "centred")
@@ -141,7 +145,7 @@ def _normalise(drawing: _Drawing, normalisation: Normalisation | None) -> str:
         x = drawing.add(
             "Div", [x, drawing.constant("deviation", np.array(normalisation.deviation, np.float32))], "scaled"
         )
-    return drawing.add("Transpose", [x], "channels_first", perm=[0, 3, 1, 2])
+    return drawing.add("Transpose", [x], NORMALISED, perm=[0, 3, 1, 2])
 
 
 def _input(_drawing: _Drawing, x: str, _layer: Layer, _arrays: Arrays) -> str:
@@ -199,6 +203,63 @@ _DRAW = {
     "GlobalAveragePooling2D": _average,
     "GlobalMaxPooling2D": _maximum,
 }
+
+
+# Field numbers of onnx.proto.
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _FLOAT = 1, 2, 8, 1
+
+
+def arrays(path: Path, spec: Spec) -> Arrays:
+    """Return the weights of `spec` out of the ONNX file at `path`, which `build` made; `weights.check` has passed.
+
+    They are mapped, read-only, not read: 553 MB need no memory until they are used. Raises `InvalidModelError`
+    for a file that holds no such network in fp32.
+    """
+    found = {}
+    expected = {f"{name}/{part}" for name in spec.learned for part in ("kernel", "bias")}
+    try:
+        with path.open("rb") as file:
+            walker = protobuf.Walker(file, most=100_000)
+            for outer in walker.fields(0, os.fstat(file.fileno()).st_size):
+                if outer.number != _MODEL_GRAPH or outer.wire != protobuf.BYTES:
+                    continue
+                for field in walker.fields(outer.start, outer.start + outer.size):
+                    if field.number == _GRAPH_INITIALIZER and field.wire == protobuf.BYTES:
+                        name, array = _mapped(path, walker, field)
+                        if name in expected and array is not None:
+                            found[name] = array
+    except (protobuf.BrokenMessageError, ValueError, OSError):  # ValueError: mapped beyond the file's end
+        raise InvalidModelError(f"{path}: not an ONNX file, or a broken one.") from None
+    if missing := sorted(expected - set(found)):
+        raise InvalidModelError(f"{path}: expected the fp32 network of {spec.name}; it stores no {missing[0]} as such.")
+    result = {}
+    for name, layer in spec.learned.items():
+        kernel, bias = found[f"{name}/kernel"], found[f"{name}/bias"]
+        result[name] = (kernel.transpose(2, 3, 1, 0) if layer.kind == "Conv2D" and kernel.ndim == 4 else kernel, bias)
+    try:
+        weights.check(result, spec)
+    except (InvalidWeightsError, WeightsMismatchError) as error:
+        raise InvalidModelError(f"{path}: {error}") from error
+    return result
+
+
+def _mapped(path: Path, walker: protobuf.Walker, message: protobuf.Field) -> tuple[str, Any]:
+    """The name of a stored tensor, and its numbers if they are float32 and lie in the file in one piece."""
+    import numpy as np
+
+    name, dims, kind, data = "", [], 0, None
+    for field in walker.fields(message.start, message.start + message.size):
+        if field.number == _TENSOR_NAME and field.wire == protobuf.BYTES and field.size <= 200:
+            name = walker.bytes(field).decode("utf-8", "replace")
+        elif field.number == _TENSOR_DIMS:
+            dims += [*walker.varints(field)] if field.wire == protobuf.BYTES else [field.value]
+        elif field.number == _TENSOR_TYPE:
+            kind = field.value
+        elif field.number == _TENSOR_RAW_DATA:
+            data = field
+    if kind != _FLOAT or data is None or math.prod(dims) * 4 != data.size or not data.size:
+        return name, None
+    return name, np.memmap(path, "<f4", "r", offset=data.start, shape=tuple(dims))
 
 
 def check(path: Path) -> None:

@@ -53,11 +53,11 @@ def layers(model: Model | Spec) -> tuple[Layer, ...]:
 
     A model with a spec needs no file. Raises `InvalidModelError` where its ONNX file is none or holds no network.
     """
+    if not isinstance(model, Spec) and model.path:  # what is in the file counts, not what it says of itself
+        return read(model.path)
     spec = model if isinstance(model, Spec) else model.spec
-    if spec is not None:
-        return tuple(_of_spec(spec))
-    assert not isinstance(model, Spec) and model.path
-    return read(model.path)
+    assert spec
+    return tuple(_of_spec(spec))
 
 
 def _of_spec(spec: Spec) -> Iterator[Layer]:

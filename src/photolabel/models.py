@@ -8,7 +8,7 @@ import json
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -66,8 +66,8 @@ class Model:
     """A classifier as a record: what it is called, what goes in and comes out, and where it comes from.
 
     `recipes` are the ways to make its input, the default first; `labels` name its outputs in order. A model
-    that photolabel builds itself has a `spec`, its `normalisation` and the published `weights`; one that is
-    an ONNX file already has its `path`.
+    that photolabel builds itself has a `spec` and its `normalisation`; one of the known ones has its published
+    `weights`, and one that is an ONNX file already has its `path`.
     """
 
     name: str
@@ -102,6 +102,9 @@ class Model:
         }
         if self.accuracy:
             described["accuracy"] = _compact(vars(self.accuracy))
+        if self.spec and self.normalisation:
+            described["spec"] = _compact(self.spec.to_dict())
+            described["normalisation"] = _compact(asdict(self.normalisation))
         return {f"photolabel.{key}": value for key, value in described.items()}
 
 
@@ -278,6 +281,10 @@ def read(path: Path) -> Model:
         recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
         accuracy = _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
+        spec = normalisation = None
+        if "photolabel.spec" in found:
+            spec = Spec.from_dict(json.loads(found["photolabel.spec"]))
+            normalisation = _normalisation(json.loads(found["photolabel.normalisation"]))
         name, source, licence = (found[f"photolabel.{key}"] for key in ("name", "source", "licence"))
     except (KeyError, ValueError, TypeError, RecursionError):
         raise InvalidModelError(f"{path}: its description (photolabel.* metadata) is broken.") from None
@@ -290,8 +297,22 @@ def read(path: Path) -> Model:
         source=source,
         licence=licence,
         accuracy=accuracy,
+        spec=spec,
+        normalisation=normalisation,
         path=path,
     )
+
+
+def _normalisation(value: object) -> Normalisation:
+    match value:
+        case {"order": "RGB" | "BGR" as order, "mean": [*mean], "deviation": [*deviation], **rest} if not rest and all(
+            isinstance(x, int | float) and not isinstance(x, bool) and abs(x) < 1e6 for x in (*mean, *deviation)
+        ):
+            first, second, third = mean
+            a, b, c = deviation
+            if min(a, b, c) > 0:
+                return Normalisation(order=order, mean=(first, second, third), deviation=(a, b, c))
+    raise ValueError("expected order, mean and deviation")
 
 
 def _label(index: int, pair: object) -> Label:

@@ -7,11 +7,11 @@ arXiv 1409.1556, table 1. Layer names are Keras' (`block1_conv1` ... `prediction
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
 
-from .errors import UsageError
+from .errors import InvalidModelError, UsageError
 
 Kind = Literal[
     "InputLayer", "Conv2D", "MaxPooling2D", "Flatten", "Dense", "GlobalAveragePooling2D", "GlobalMaxPooling2D"
@@ -62,6 +62,8 @@ class Spec:
     `blocks` holds, for each block, the (kernel side, filters) of its convolutions; `hidden` the widths of the
     dense layers before the classifier; `shape` the input's height, width and channels, where None is any.
     Without its `top` a network ends in its last block, or in the average or maximum over all places (`pooling`).
+
+    Raises UsageError for values of which no network can be built.
     """
 
     name: str
@@ -72,6 +74,52 @@ class Spec:
     top: bool = True
     pooling: Literal["avg", "max"] | None = None
     activation: Literal["softmax", "linear"] = "softmax"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not 1 <= len(self.name) <= 64 or not self.name.isprintable():
+            raise UsageError("A spec's name must be 1 to 64 printable characters.")
+        if not 1 <= len(self.blocks) <= _MOST or not all(1 <= len(block) <= _MOST for block in self.blocks):
+            raise UsageError(f"A spec must have 1 to {_MOST} blocks of 1 to {_MOST} convolutions.")
+        for side, filters in (convolution for block in self.blocks for convolution in block):
+            if side not in (1, 3) or not _is_count(filters):
+                raise UsageError(f"A convolution must have sides of 1 or 3 and 1 to {_WIDEST} filters.")
+        if len(self.hidden) > _MOST or not all(map(_is_count, (*self.hidden, self.classes))):
+            raise UsageError(f"classes={self.classes!r}: expected a whole number from 1 to {_WIDEST}.")
+        height, width, channels = self.shape
+        smallest = 2 ** len(self.blocks)  # of which the last pooling leaves one place
+        if not _is_count(channels) or not all(x is None or (_is_count(x) and x >= smallest) for x in (height, width)):
+            raise UsageError(
+                f"input_shape={self.shape}: expected (height, width, channels), {smallest} to {_WIDEST} pixels high "
+                "and wide, or None for any."
+            )
+        if self.pooling not in (None, "avg", "max") or self.activation not in ("softmax", "linear"):
+            raise UsageError(
+                f"pooling={self.pooling!r}, activation {self.activation!r}: expected None, avg or max, and softmax or "
+                "linear."
+            )
+        if self.top and None in (height, width):
+            raise UsageError(f"{self.name} with its top needs a height and a width, as in {(224, 224, 3)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: object) -> Spec:
+        """Build from what a model file says, which is not trusted: InvalidModelError for anything odd."""
+        names = {field.name for field in fields(cls)}
+        if not isinstance(values, Mapping) or set(values) != names:
+            raise InvalidModelError(f"The model's spec must hold exactly {', '.join(sorted(names))}.")
+        try:
+            given = dict(values)
+            blocks = tuple(tuple((side, filters) for side, filters in block) for block in given.pop("blocks"))
+            hidden, (height, width, channels) = tuple(given.pop("hidden")), given.pop("shape")
+            made = cls(blocks=blocks, hidden=hidden, shape=(height, width, channels), **given)
+        except (TypeError, ValueError) as error:  # UsageError is a ValueError
+            raise InvalidModelError("The model's spec makes no sense.") from error
+        if not isinstance(made.top, bool):
+            raise InvalidModelError("The model's spec makes no sense: its top is neither true nor false.")
+        return made
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -99,8 +147,7 @@ class Spec:
             height, width = (None if x is None else x // 2 for x in (height, width))
             yield Layer(f"block{b}_pool", "MaxPooling2D", (None, height, width, channels))
         if self.top:
-            if height is None or width is None:
-                raise UsageError(f"{self.name} with its top needs a height and a width, as in {(224, 224, 3)}.")
+            assert height and width
             yield from self._top(height * width * channels)
         elif self.pooling == "avg":
             yield Layer("global_average_pooling2d", "GlobalAveragePooling2D", (None, channels))
@@ -113,6 +160,14 @@ class Spec:
         for name, wanted in zip(names, (*self.hidden, self.classes), strict=True):
             yield Layer(name, "Dense", (None, wanted), (units, wanted))
             units = wanted
+
+
+_MOST = 64  # blocks, convolutions in one, hidden layers: a stranger's file must not ask for a million
+_WIDEST = 2**20
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _WIDEST
 
 
 def _parse(row: str) -> tuple[tuple[tuple[int, int], ...], ...]:

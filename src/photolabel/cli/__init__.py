@@ -4,7 +4,7 @@ Exit codes:
   0    all well
   1    some photo could not be read; the others were classified
   2    wrong usage
-  3    a model, its weights or the cache is not to be had; or the doctor found something FAILED
+  3    a model, its weights, the cache or an optional package is not to be had; or the doctor found something FAILED
   4    the output could not be written
   70   a mistake in photolabel itself
   130  interrupted
@@ -22,7 +22,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import ModelError, OutputError, PhotoError, PhotolabelError, StoreError, UsageError
+from ..errors import MissingExtraError, ModelError, OutputError, PhotoError, PhotolabelError, StoreError, UsageError
 from .streams import ReaderGoneError, complain, prepare
 
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
@@ -40,6 +40,7 @@ EXIT_CODES: dict[type[PhotolabelError], int] = {
     ModelError: 3,
     StoreError: 3,
     OutputError: 4,
+    MissingExtraError: 3,
 }
 _OUR_MISTAKE, _INTERRUPTED, _READER_GONE = 70, 130, 141
 
