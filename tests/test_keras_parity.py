@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,6 +16,7 @@ from PIL import Image
 
 import photolabel
 from photolabel import artefacts, engine, graph, models
+from photolabel.labels import imagenet
 from photolabel.models import CAFFE, Normalisation
 from photolabel.spec import VGG16
 from photolabel.weights import keras_h5
@@ -158,3 +161,53 @@ def test_the_artefact_is_made_once(vgg16: Oracle) -> None:
     made = first.stat()
     assert artefacts.locate(model, weights_file=vgg16.weights).stat() == made
     assert models.read(first).accuracy is None, "nobody published the accuracy of a user's weights"
+
+
+SCRIPT = """
+import sys
+import numpy as np
+{imports}
+model = VGG16(weights=sys.argv[1])
+image = load_img(sys.argv[2], target_size=(224, 224))
+image = img_to_array(image)
+image = image.reshape((1, image.shape[0], image.shape[1], image.shape[2]))
+image = preprocess_input(image)
+yhat = model.predict(image)
+label = decode_predictions(yhat)
+label = label[0][0]
+print('%s (%.2f%%)' % (label[1], label[2]*100))
+np.savez(sys.argv[3], image=image, yhat=yhat)
+"""
+KERAS_IMPORTS = """
+from keras.utils import load_img, img_to_array
+from keras.applications.vgg16 import VGG16, preprocess_input, decode_predictions
+"""
+OUR_IMPORTS = """
+from photolabel.keras_compat import load_img, img_to_array
+from photolabel.keras_compat import VGG16, preprocess_input, decode_predictions
+"""
+
+
+def test_the_classic_script_runs_with_only_its_imports_changed(vgg16: Oracle, tmp_path: Path) -> None:
+    home = tmp_path / "keras" / "models"
+    home.mkdir(parents=True)
+    index = {str(label.index): [label.wnid, label.name] for label in imagenet()}
+    (home / "imagenet_class_index.json").write_text(json.dumps(index))  # byte for byte the published file
+    printed, arrays = [], []
+    for name, imports in {"keras": KERAS_IMPORTS, "ours": OUR_IMPORTS}.items():
+        (tmp_path / f"with_{name}.py").write_text(SCRIPT.format(imports=imports))
+        done = subprocess.run(
+            [sys.executable, f"with_{name}.py", str(vgg16.weights), vgg16.photos[0], f"{name}.npz"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": str(home.parent)},
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        printed.append(done.stdout.splitlines()[-1])  # Keras draws a bar before it
+        with np.load(tmp_path / f"{name}.npz") as found:
+            arrays.append(dict(found))
+    assert printed[0] == printed[1]
+    np.testing.assert_array_equal(arrays[0]["image"], arrays[1]["image"])
+    np.testing.assert_allclose(arrays[0]["yhat"], arrays[1]["yhat"], rtol=0, atol=ABSOLUTE)

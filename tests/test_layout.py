@@ -15,8 +15,9 @@ ROOMS = [
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
-    "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "doctor",
+    "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "export", "vgg", "doctor",
     "output",
+    "keras", "keras_compat",
     "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
@@ -29,6 +30,7 @@ HEAVY = {
     "requests": {"network"},
     "pi_heif": {"decoding"},
     "tqdm": {"progress"},
+    "keras": {"keras"},
 }
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import photolabel
 from photolabel import artefacts, engine, graph, images, metadata, models, quantize
+from photolabel.cli import main
 from photolabel.errors import UsageError
 from photolabel.spec import VGG16
 from photolabel.store import Store
@@ -35,8 +36,8 @@ def small(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
 def test_weights_are_integers_of_one_scale_a_channel(small: Path, tiny: Path) -> None:
     model = onnx.load(small)
     onnx.checker.check_model(model, full_check=True)
-    arrays = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    original = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(tiny).graph.initializer}
+    arrays = {tensor.name: onnx.onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    original = {t.name: onnx.onnx.numpy_helper.to_array(t) for t in onnx.load(tiny).graph.initializer}
     for name, layer in TINY.learned.items():
         assert f"{name}/kernel" not in arrays, "the fp32 weights are gone"
         stored, scale = arrays[f"{name}/kernel/int8"], arrays[f"{name}/kernel/scale"]
@@ -103,6 +104,44 @@ def test_made_once_and_kept(tiny: Path, photo: Path, monkeypatch: pytest.MonkeyP
     with photolabel.load(tiny, precision="int8") as classifier:
         np.testing.assert_array_equal(classifier.classify(photo).probabilities, first.probabilities)
     assert (made, True) in artefacts.verify(models.read(tiny))
+
+
+def test_ranges_from_photos_of_the_users_own(tiny: Path, photo: Path, tmp_path: Path) -> None:
+    model = models.read(tiny)
+    packaged = artefacts.quantized(model, tiny).read_bytes()
+    rng = np.random.default_rng(0)
+    dark = [rng.integers(0, 30, (40, 40, 3), np.uint8) for _ in range(3)]
+    bad = tmp_path / "bad.jpg"
+    bad.write_bytes(b"no photo")
+    path, unreadable = artefacts.calibrate(model, [*dark, bad])
+    assert unreadable == 1 and path.read_bytes() != packaged
+    assert metadata.read(path)["photolabel.calibration"] == "3 photos of the user's own"
+    assert artefacts.quantized(model, tiny) == path, "from now on it is the model's 8-bit form"
+    scale = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}["block1_conv1/scale"]
+    before = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load_from_string(packaged).graph.initializer}
+    assert scale != before["block1_conv1/scale"]
+    with photolabel.load(tiny, precision="int8") as classifier, photolabel.load(tiny) as plain:
+        found, expected = classifier.classify(dark[0]), plain.classify(dark[0])
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=0.02)
+
+
+def test_what_cannot_be_calibrated(tiny: Path, small: Path, tmp_path: Path, photo: Path) -> None:
+    (tmp_path / "bad.jpg").write_bytes(b"no photo")
+    model = models.read(tiny)
+    with pytest.raises(UsageError, match="none of the 2 photos"):
+        artefacts.calibrate(model, [tmp_path / "bad.jpg", tmp_path / "none.jpg"])
+    with pytest.raises(UsageError, match="at most 300"):
+        artefacts.calibrate(model, [photo] * 301)
+    with pytest.raises(UsageError, match="in 8-bit integers already"):
+        artefacts.calibrate(models.read(small), [photo])
+    assert not [*Store().folder.glob("*.onnx")], "nothing is left behind"
+
+
+def test_models_quantize(tiny: Path, photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "quantize", str(tiny), str(photo), str(tmp_path / "none.jpg")]) == 0
+    said = capsys.readouterr()
+    assert "8-bit form made from 1 photos" in said.out and "1 photos cannot be read" in said.out and not said.err
+    assert main(["models", "quantize", str(tiny)]) == 2
 
 
 def test_bf16_only_where_the_processor_has_it(tiny: Path, photo: Path) -> None:

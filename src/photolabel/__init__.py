@@ -22,6 +22,11 @@ _ROOMS = {
     "PhotolabelError": "errors",
     "Prediction": "classifier",
     "RankedLabel": "classifier",
+    "VGG11": "vgg",
+    "VGG13": "vgg",
+    "VGG16": "vgg",
+    "VGG16C": "vgg",
+    "VGG19": "vgg",
     "classify": "classifier",
     "errors": "errors",
     "load": "classifier",
@@ -35,8 +40,14 @@ if TYPE_CHECKING:
     from .draw import plot, summary
     from .errors import PhotolabelError
     from .images import Limits
+    from .vgg import VGG11, VGG13, VGG16, VGG16C, VGG19
 
 __all__ = [
+    "VGG11",
+    "VGG13",
+    "VGG16",
+    "VGG16C",
+    "VGG19",
     "Answer",
     "Classifier",
     "Limits",

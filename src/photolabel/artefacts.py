@@ -8,14 +8,27 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from . import engine, graph, images, models, progress, quantize, store, weights
-from .errors import InvalidModelError, InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
+from . import engine, graph, images, metadata, models, progress, quantize, store, weights
+from .errors import (
+    InvalidModelError,
+    InvalidWeightsError,
+    MissingWeightsError,
+    OfflineError,
+    PhotoError,
+    StoreError,
+    UsageError,
+)
 from .models import Model
 from .store import Asset
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def locate(model: Model, *, weights_file: Path | None = None) -> Path:
@@ -60,20 +73,68 @@ def quantized(model: Model, network: Path) -> Path:
     Raises `StoreError` where the cache cannot hold it.
     """
     cache = store.Store()
-    digest = cache.known_digest(network)
-    stem = model.name if _PLAIN.fullmatch(model.name) else "network"
-    made = f"{stem}-{digest.partition(':')[2][:16]}-int8.onnx"
+    made = _quantized_name(cache, model, network)
     if not cache.check(made):
         with cache.lock(made), progress.status(f"quantizing {model.name} (once) ..."):
             if not cache.check(made):  # else another process was quicker
                 folder = resources.files("photolabel").joinpath("data", "calibration")
                 photos = sorted(folder.iterdir(), key=lambda photo: photo.name)
                 inputs = [images.prepare(images.read(photo.read_bytes()), model.recipe()) for photo in photos]
-                describe = {"photolabel.precision": "int8"}
-                described = quantize.quantize(network, inputs, describe=describe)
-                with cache.create(made) as file:
-                    file.write(described)
+                _quantize(cache, made, network, inputs, f"{len(inputs)} photos that came with photolabel")
     return cache.path(made)
+
+
+def calibrate(model: Model, photos: Sequence[images.Photo]) -> tuple[Path, int]:
+    """Make the 8-bit form of `model` anew, its ranges from `photos` of the user's own, and keep it as such.
+
+    Return its file and how many of the photos could not be read. Raises `UsageError` where none can be, for more than
+    300, or where the model is in 8 bits already, and what `locate` raises.
+    """
+    if len(photos) > _MOST_PHOTOS:
+        raise UsageError(f"{len(photos)} photos: expected at most {_MOST_PHOTOS}. A handful that differ suffices.")
+    network = locate(model)
+    described = models.read(network)
+    if metadata.read(network).get("photolabel.precision") == "int8":
+        raise UsageError(f"{model.name} is in 8-bit integers already: expected a model in fp32.")
+    inputs: list[NDArray[np.float32]] = []
+    unreadable = 0
+    for photo in photos:
+        try:
+            inputs.append(images.prepare(images.read(photo), described.recipe()))
+        except PhotoError:
+            unreadable += 1
+    if not inputs:
+        raise UsageError(f"none of the {unreadable} photos can be read: give at least one that can.")
+    cache = store.Store()
+    made = _quantized_name(cache, described, network)
+    with cache.lock(made), progress.bar(f"quantizing {model.name}", total=len(inputs), unit="photo") as tick:
+
+        def counted() -> Iterator[NDArray[np.float32]]:
+            for i, pixels in enumerate(inputs, 1):
+                yield pixels
+                tick(i, len(inputs))
+
+        _quantize(cache, made, network, counted(), f"{len(inputs)} photos of the user's own")
+    return cache.path(made), unreadable
+
+
+_MOST_PHOTOS = 300  # held at once, prepared: a user may well give a folder of all photos
+
+
+def _quantized_name(cache: store.Store, model: Model, network: Path) -> str:
+    digest = cache.known_digest(network)
+    stem = model.name if _PLAIN.fullmatch(model.name) else "network"
+    return f"{stem}-{digest.partition(':')[2][:16]}-int8.onnx"
+
+
+def _quantize(
+    cache: store.Store, made: str, network: Path, inputs: Iterable[NDArray[np.float32]], calibration: str
+) -> None:
+    """Write the 8-bit form of `network` as `made`, whose lock the caller holds."""
+    describe = {"photolabel.precision": "int8", "photolabel.calibration": calibration}
+    described = quantize.quantize(network, inputs, describe=describe)
+    with cache.create(made) as file:
+        file.write(described)
 
 
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")  # a model's name that may be part of a file's

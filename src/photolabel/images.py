@@ -30,6 +30,7 @@ __all__ = [
     "CROP",
     "CROP_BILINEAR",
     "DEFAULT_LIMITS",
+    "FILTERS",
     "KERAS",
     "LITE2",
     "RECIPES",
@@ -38,6 +39,7 @@ __all__ = [
     "Recipe",
     "prepare",
     "read",
+    "stored",
 ]
 
 Photo: TypeAlias = (
@@ -46,7 +48,7 @@ Photo: TypeAlias = (
 
 Fit: TypeAlias = Literal["squash", "resize-crop", "crop-resize"]
 _FITS = ("squash", "resize-crop", "crop-resize")
-_FILTERS = {
+FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "box": Image.Resampling.BOX,
     "bilinear": Image.Resampling.BILINEAR,
@@ -82,8 +84,8 @@ class Recipe:
             raise UsageError(f"A recipe's size must be a whole number from 1 to {_MAX_SIDE}.")
         if self.fit not in _FITS:
             raise UsageError(f"A recipe's fit must be one of {', '.join(_FITS)}.")
-        if not isinstance(self.filter, str) or self.filter not in _FILTERS:
-            raise UsageError(f"A recipe's filter must be one of {', '.join(_FILTERS)}.")
+        if not isinstance(self.filter, str) or self.filter not in FILTERS:
+            raise UsageError(f"A recipe's filter must be one of {', '.join(FILTERS)}.")
         if self.fit == "squash" and self.side is not None:
             raise UsageError("A recipe that squashes takes no side: it must be None.")
         if self.fit != "squash" and (not _is_side(self.side) or cast("int", self.side) < self.size):
@@ -140,9 +142,17 @@ def read(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
         return _from_array(photo, limits)
     if isinstance(photo, Image.Image):
         return _from_pil(photo, limits)
+    return _upright(stored(photo, limits=limits), own=True)
+
+
+def stored(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Return the first frame of a photo that is a file, of whatever mode, with its pixels as they are stored.
+
+    `photo` is as for `read`, but no image and no array yet. Neither turned upright nor converted. Raises as `read`.
+    """
     if isinstance(photo, str | os.PathLike):
-        return _upright(decode(_read_path(photo, limits), limits), own=True)
-    if isinstance(photo, bytes | bytearray | memoryview):
+        data = _read_path(photo, limits)
+    elif isinstance(photo, bytes | bytearray | memoryview):
         data = photo if isinstance(photo, bytes) else bytes(photo)
     elif hasattr(photo, "read"):
         data = _read_object(photo, limits)
@@ -152,7 +162,7 @@ def read(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
             f"this is of type {type(photo).__name__}."
         )
     _check_bytes(len(data), limits)
-    return _upright(decode(data, limits), own=True)
+    return decode(data, limits)
 
 
 def _upright(image: Image.Image, *, own: bool) -> Image.Image:
@@ -319,7 +329,7 @@ def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
     """
     if image.mode != "RGB":
         raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
-    kind, size = _FILTERS[recipe.filter], recipe.size
+    kind, size = FILTERS[recipe.filter], recipe.size
     if recipe.fit == "squash":
         fitted = image if image.size == (size, size) else image.resize((size, size), kind)
     elif recipe.fit == "resize-crop":

@@ -374,3 +374,8 @@ def with_weights(model: Model, digest: str) -> Model:
         accuracy=None,
         weights=None,
     )
+
+
+def normalisation_of(path: Path) -> Normalisation:
+    """Return what the weights in the file at `path` were trained on, told from its format."""
+    return TORCHVISION if weights.describe(path).format in ("torch", "safetensors") else CAFFE

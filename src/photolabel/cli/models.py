@@ -42,6 +42,11 @@ def parser() -> Parser:
     clean = actions.add_parser("clean", help="remove leftovers: unfinished downloads, outdated compiled networks, ...")
     clean.add_argument("--dry-run", action="store_true", help="only say what would go")
     clean.add_argument("--all", action="store_true", help="also compiled networks in use; they are made again at need")
+    quantize = actions.add_parser(
+        "quantize", help="make a model's 8-bit form anew, fitted to photos of yours instead of the packaged ones"
+    )
+    quantize.add_argument("name", metavar="NAME", help="a model that is in fp32")
+    quantize.add_argument("photos", nargs="+", metavar="PHOTO", help="a handful that differ, of the kind you have")
     bundle = actions.add_parser("bundle", help="write models into one archive, for a machine without a network")
     bundle.add_argument("out", type=Path, metavar="OUT.tar", help="the archive")
     bundle.add_argument("names", nargs="*", metavar="NAME", help="default: all models here")
@@ -141,6 +146,16 @@ def _import(args: argparse.Namespace) -> None:
     say(f"{args.name}: ready, {_size(path.stat().st_size)}; use it as --model {args.name}")
 
 
+def _quantize(args: argparse.Namespace) -> None:
+    from .. import artefacts, models
+
+    path, unreadable = artefacts.calibrate(models.resolve(args.name), args.photos)
+    used = len(args.photos) - unreadable
+    say(f"{args.name}: 8-bit form made from {used} photos, {_size(path.stat().st_size)}; use it with --precision int8")
+    if unreadable:
+        say(f"{args.name}: {unreadable} photos cannot be read and took no part")
+
+
 def _remove(args: argparse.Namespace) -> None:
     from .. import keeping, models
 
@@ -192,6 +207,7 @@ _ACTIONS = {
     "import": _import,
     "remove": _remove,
     "clean": _clean,
+    "quantize": _quantize,
     "bundle": _bundle,
     "unbundle": _unbundle,
 }

@@ -1,0 +1,147 @@
+"""The VGG family as true `keras.Model`s, trainable, with weights from photolabel's store; and their weights back.
+
+>>> import photolabel.keras
+>>> model = photolabel.keras.VGG16(include_top=False, pooling="avg")     # a keras.Model on whichever backend there is
+>>> native = photolabel.VGG16(False, photolabel.keras.weights(model), pooling="avg")
+
+Keras itself is the extra `keras`; it is imported when a function is called.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import extras, spec, vgg
+from .errors import WeightsMismatchError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .spec import Layer, Spec
+    from .vgg import Pooling, Shape, Weights
+    from .weights import Arrays
+
+    Activation = str | Callable[[Any], Any] | None
+
+
+def VGG16(  # noqa: N802  # Keras' name
+    include_top: bool = True,
+    weights: Weights = "imagenet",
+    input_tensor: Any = None,
+    input_shape: Shape | None = None,
+    pooling: Pooling = None,
+    classes: int = 1000,
+    classifier_activation: Activation = "softmax",
+    name: str = "vgg16",
+) -> Any:
+    """Return a `keras.Model` of VGG16, with the arguments of `keras.applications.VGG16`.
+
+    `weights` is as in `photolabel.VGG16`: "imagenet" are those of photolabel's store, a file may be of any format, and
+    arrays by layer are welcome too. `input_tensor` is a Keras tensor or layer output to build upon. With weights of
+    None any activation of Keras' will do. Raises `UsageError`, a ValueError, where Keras raises ValueError,
+    `MissingExtraError` without Keras, and what loading weights raises.
+    """
+    made = (include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name)
+    return _model(spec.VGG16, *made)
+
+
+def VGG19(  # noqa: N802
+    include_top: bool = True,
+    weights: Weights = "imagenet",
+    input_tensor: Any = None,
+    input_shape: Shape | None = None,
+    pooling: Pooling = None,
+    classes: int = 1000,
+    classifier_activation: Activation = "softmax",
+    name: str = "vgg19",
+) -> Any:
+    """Return a `keras.Model` of VGG19; everything else as in `VGG16`."""
+    made = (include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name)
+    return _model(spec.VGG19, *made)
+
+
+def weights(model: Any) -> Arrays:
+    """Return kernel and bias by a layer's name, float32 copies, of a `keras.Model` that has a VGG's layers.
+
+    Layers without weights are left out, as is a nested model. `photolabel.VGG16(weights=...)` takes what is returned.
+    Raises `WeightsMismatchError` for a layer whose weights are no kernel and bias.
+    """
+    import numpy as np
+
+    found = {}
+    for layer in model.layers:
+        if not layer.weights or hasattr(layer, "layers"):
+            continue
+        arrays = [np.array(array, np.float32) for array in layer.get_weights()]
+        if len(arrays) != 2:
+            raise WeightsMismatchError(
+                f"layer {layer.name} has {len(arrays)} arrays of weights; those of a VGG have two, kernel and bias."
+            )
+        found[str(layer.name)] = arrays[0], arrays[1]
+    return found
+
+
+def _model(
+    family: Spec,
+    include_top: bool,
+    given: Weights,
+    input_tensor: Any,
+    input_shape: Shape | None,
+    pooling: Pooling,
+    classes: int,
+    activation: Activation,
+    name: str,
+) -> Any:
+    with extras.needed("keras"):
+        import keras
+
+    # Any activation Keras has will do with random weights; the architecture knows the two of trained ones.
+    own = given is None and activation not in ("softmax", "linear", None)
+    made = vgg.configured(
+        family,
+        include_top=include_top,
+        weights=given,
+        input_shape=input_shape,
+        pooling=pooling,
+        classes=classes,
+        classifier_activation=None if own else activation,  # type: ignore[arg-type]
+    )
+    arrays = None if given is None else vgg.loaded(made, given, kind=vgg.VGG).weights
+    if input_tensor is None:
+        entering = keras.Input(made.shape)
+    elif keras.backend.is_keras_tensor(input_tensor):
+        entering = input_tensor
+    else:
+        entering = keras.Input(made.shape, tensor=input_tensor)
+    x = entering
+    for layer in made.layers[1:]:
+        x = _layer(keras.layers, layer, activation if own else made.activation)(x)
+    inputs = entering if input_tensor is None else keras.utils.get_source_inputs(entering)
+    model = keras.Model(inputs, x, name=name)
+    for layer_name, pair in (arrays or {}).items():
+        model.get_layer(layer_name).set_weights(list(pair))
+    return model
+
+
+_LAST = "channels_last"  # whatever Keras is set to: the weights are
+
+
+def _layer(layers: Any, layer: Layer, end: Activation) -> Any:
+    match layer.kind:
+        case "Conv2D":
+            *sides, _, filters = layer.kernel
+            return layers.Conv2D(
+                filters, tuple(sides), padding="same", activation="relu", data_format=_LAST, name=layer.name
+            )
+        case "MaxPooling2D":
+            return layers.MaxPooling2D((2, 2), strides=(2, 2), data_format=_LAST, name=layer.name)
+        case "Flatten":
+            return layers.Flatten(data_format=_LAST, name=layer.name)
+        case "Dense":
+            last = layer.name == "predictions"
+            return layers.Dense(layer.kernel[-1], activation=end if last else "relu", name=layer.name)
+        case "GlobalAveragePooling2D":
+            return layers.GlobalAveragePooling2D(data_format=_LAST)
+        case "GlobalMaxPooling2D":
+            return layers.GlobalMaxPooling2D(data_format=_LAST)
+    raise AssertionError(layer.kind)
