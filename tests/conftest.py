@@ -14,6 +14,9 @@ import oracle
 for _name in [name for name in os.environ if name.startswith("PHOTOLABEL_") and name != "PHOTOLABEL_SHARED"]:
     del os.environ[_name]
 
+# ONNX Runtime's telemetry: no test of ours sends anything, those that use it without photolabel included.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 ROOT = Path(__file__).parent.parent
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from photolabel import classifier, decoding, doctor, engine, models, network
 from photolabel.errors import CorruptPhotoError, InvalidModelError
 from photolabel.store import Store
 
-CHECKS = ["photolabel", "python", *doctor.PACKAGES.values(), "processor", "engine"]
+SECOND = ["engine"] if importlib.util.find_spec("onnxruntime") else []
+CHECKS = ["photolabel", "python", *doctor.PACKAGES.values(), "processor", "engine", *SECOND]
 LATER = ["JPEG photos", "WebP photos", "AVIF photos", "HEIC photos", "cache", "bundled model", "answer", "network"]
 
 
@@ -95,6 +97,22 @@ def test_an_engine_that_does_not_run_hides_its_own_words(monkeypatch: pytest.Mon
     monkeypatch.setattr(engine, "processor", broken)
     report = doctor.examine()
     assert "processor" in found(report, "FAILED") and "secret" not in str(report)
+
+
+def test_the_second_engine_is_told_where_it_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    (each,) = doctor.second_engine()
+    assert each.verdict == "ok" and each.says == f"ONNX Runtime {runtime.__version__} on CPU"
+    monkeypatch.setattr(runtime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    assert doctor.second_engine()[0].says.endswith("on CUDA")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # which stands for: not installed
+    assert doctor.second_engine() == []
+
+
+def test_a_second_engine_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine.onnxruntime, "is_installed", lambda: True)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert r"photolabel[onnxruntime]" in only_failure(doctor.examine(), "second engine").says
 
 
 @pytest.mark.parametrize("error", [ImportError("no"), OSError("a library is missing")])

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from photolabel import engine, progress
+from photolabel.engine.openvino import OpenVINO
 from photolabel.errors import InvalidModelError, UsageError
 from photolabel.store import Store
 
@@ -97,7 +98,7 @@ def test_the_second_start_uses_the_blob(tiny: Path, monkeypatch: pytest.MonkeyPa
     x = pixels(3)
     first = engine.open_engine(tiny)(x)
     assert len(blobs()) == 1
-    monkeypatch.setattr(engine._OpenVINO, "_compile", lambda *_: pytest.fail("compiled again"))
+    monkeypatch.setattr(OpenVINO, "_compile", lambda *_: pytest.fail("compiled again"))
     np.testing.assert_array_equal(engine.open_engine(tiny)(x), first)
 
 
@@ -184,14 +185,14 @@ def test_the_warm_start_has_the_same_options(tiny: Path, monkeypatch: pytest.Mon
 
 def test_an_engine_that_waited_takes_what_the_other_made(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[Path] = []
-    original = engine._OpenVINO._compile
+    original = OpenVINO._compile
 
-    def slow(self: engine._OpenVINO, path: Path, **options: bool) -> object:
+    def slow(self: OpenVINO, path: Path, **options: bool) -> object:
         compiled.append(path)
         time.sleep(0.5)
         return original(self, path, **options)
 
-    monkeypatch.setattr(engine._OpenVINO, "_compile", slow)
+    monkeypatch.setattr(OpenVINO, "_compile", slow)
     workers = [threading.Thread(target=engine.open_engine, args=(tiny,)) for _ in range(3)]
     for worker in workers:
         worker.start()
@@ -234,13 +235,13 @@ def test_a_full_disk_does_not_cost_a_second_compilation(tiny: Path, monkeypatch:
         raise DiskFullError("no room")
 
     compiled: list[object] = []
-    original = engine._OpenVINO._compile
+    original = OpenVINO._compile
 
-    def counted(self: engine._OpenVINO, path: Path, **options: bool) -> object:
+    def counted(self: OpenVINO, path: Path, **options: bool) -> object:
         compiled.append(path)
         return original(self, path, **options)
 
-    monkeypatch.setattr(engine._OpenVINO, "_compile", counted)
+    monkeypatch.setattr(OpenVINO, "_compile", counted)
     monkeypatch.setattr(Store, "create", full)
     assert engine.open_engine(tiny)(pixels(1)).shape == (1, 10)
     assert len(compiled) == 1
@@ -263,13 +264,13 @@ def test_a_network_changed_while_it_is_compiled_leaves_no_blob(tmp_path: Path, m
     """Its name would promise the old network."""
     path = tmp_path / "mine.onnx"
     path.write_bytes(oracle.tiny_onnx())
-    original = engine._OpenVINO._compile
+    original = OpenVINO._compile
 
-    def overtaken(self: engine._OpenVINO, path: Path, **options: bool) -> object:
+    def overtaken(self: OpenVINO, path: Path, **options: bool) -> object:
         path.write_bytes(oracle.tiny_onnx(he_normal(TINY, seed=3)))
         return original(self, path, **options)
 
-    monkeypatch.setattr(engine._OpenVINO, "_compile", overtaken)
+    monkeypatch.setattr(OpenVINO, "_compile", overtaken)
     engine.open_engine(path)
     assert blobs() == []
 
@@ -349,7 +350,7 @@ def test_compiling_is_announced_on_a_terminal(
 
 def test_inner_layers_come_beside_the_answer(tiny: Path) -> None:
     x = pixels(2)
-    network = engine.open_engine(tiny, layers=["fc2", "logits", "block1_conv1"])
+    network = engine.open_engine(tiny, cut=engine.Cut(layers=("fc2", "logits", "block1_conv1")))
     found = network.run(x)
     expected = forward(TINY, he_normal(TINY), x)
     assert list(found) == ["probabilities", "fc2", "logits", "block1_conv1"] == list(network.shapes)
@@ -362,4 +363,4 @@ def test_inner_layers_come_beside_the_answer(tiny: Path) -> None:
 
 def test_a_layer_that_is_not_there_is_a_usage_error(tiny: Path) -> None:
     with pytest.raises(UsageError, match="no layer 'fc3'. Close: .*fc2"):
-        engine.open_engine(tiny, layers=["fc3"])
+        engine.open_engine(tiny, cut=engine.Cut(layers=("fc3",)))

@@ -15,9 +15,6 @@ from .errors import PhotoError, UsageError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The layer before the classes, by what photolabel's own networks call it.
-_FEATURES = ("fc2", "features")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
@@ -63,8 +60,10 @@ def agreement(
             unreadable += 1
     if not inputs:
         raise UsageError(f"none of the {unreadable} photos can be read: give at least one that can.")
-    reference, features = _run(network, "fp32", inputs, threads)
-    found, others = _run(other, precision, inputs, threads)
+    named = engine.layer_names(network)
+    layers = tuple(name for name in engine.BEFORE_CLASSES if name in named)[:1]
+    reference, features = _run(network, "fp32", inputs, threads, layers)
+    found, others = _run(other, precision, inputs, threads, layers)
     change = np.abs(found - reference)
     top = min(5, reference.shape[1])
     best, other_best = (np.argsort(-answers, axis=1, kind="stable")[:, :top] for answers in (reference, found))
@@ -82,17 +81,10 @@ def agreement(
 
 
 def _run(
-    network: Path, precision: str, inputs: list[NDArray[np.float32]], threads: int | None
+    network: Path, precision: str, inputs: list[NDArray[np.float32]], threads: int | None, layers: tuple[str, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """Probabilities, (photos, classes), and features, (photos, units), of all inputs."""
-    running, layer = None, None
-    for name in _FEATURES:
-        try:
-            running, layer = engine.open_engine(network, precision=precision, threads=threads, layers=[name]), name
-            break
-        except UsageError:  # it has no layer of that name
-            continue
-    running = running or engine.open_engine(network, precision=precision, threads=threads)
+    """Probabilities, (photos, classes), and what the one of `layers` gives, (photos, units), of all inputs."""
+    running = engine.open_engine(network, precision=precision, threads=threads, cut=engine.Cut(layers=layers))
     answers, features = [], []
     try:
         with progress.bar(f"{precision}", total=len(inputs), unit="photo") as tick:
@@ -103,7 +95,7 @@ def _run(
                 tick(done, len(inputs))
     finally:
         running.close()
-    return np.stack(answers), np.stack(features) if layer else None
+    return np.stack(answers), np.stack(features) if layers else None
 
 
 def _least_cosine(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "photolabel/1"
 DEFAULT_TOP = 5
+_BATCH = 16  # photos in one run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,21 @@ class Prediction:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Network:
+    """A network's file and how it is run."""
+
+    path: Path
+    precision: str
+    threads: int | None
+    runtime: str
+
+    def open(self, cut: engine.Cut = engine.WHOLE) -> engine.Engine:
+        return engine.open_engine(
+            self.path, precision=self.precision, threads=self.threads, cut=cut, runtime=self.runtime
+        )
+
+
 class Classifier:
     """A model ready to name photos. Make one with `photolabel.load`.
 
@@ -111,12 +129,17 @@ class Classifier:
         recipe: str | None = None,
         limits: images.Limits = images.DEFAULT_LIMITS,
         reload: tuple[Any, ...] | None = None,
+        network: _Network | None = None,
     ) -> None:
         self.model = model
         self.recipe = model.recipe(recipe)
         self.limits = limits
         self._run = run
         self._reload = reload
+        self._network = network
+        self._part: tuple[str, engine.Engine] | None = None
+        self._closed = False
+        self._lock = threading.Lock()
         side, (main, *_) = self.recipe.size, run.shapes.values()
         pictures = len(run.shape) == 4 and run.shape[0] in (None, 1) and run.shape[3] in (None, 3)
         if not pictures or len(main) != 2 or main[1] is None:
@@ -175,6 +198,55 @@ class Classifier:
                 error=error,
             )
 
+    def features(self, photos: Iterable[images.Photo], *, layer: str | None = None) -> NDArray[np.float32]:
+        """Return what an inner layer makes of each photo: float32 (photos, ...), maps channels last.
+
+        `photos` are what `classify_many` takes. `layer` is by default the last one before the classes, where the
+        network names it: `fc2` of a VGG (photos, 4096), `features` of the bundled model. The network up to that
+        layer is opened at the first use, beside the whole one, and kept until another layer is asked for. Raises the
+        `PhotoError` of the first photo that cannot be read, which it names, and `UsageError` for a wrong layer.
+        """
+        if isinstance(photos, str | bytes | os.PathLike):
+            raise UsageError("expected several photos, as in: features([photo]).")
+        running = self._running_part(layer)
+        ((_, shape),) = running.shapes.items()
+        found = [np.empty((0, *(side or 0 for side in shape[1:])), np.float32)]
+        coming = enumerate(photos, 1)
+        while batch := [self._pixels(photo, number) for number, photo in islice(coming, _BATCH)]:
+            made = running(np.stack(batch))
+            found = [*(found if len(found[0]) else []), made]
+        return np.concatenate(found)
+
+    def _pixels(self, photo: images.Photo, number: int) -> NDArray[np.float32]:
+        try:
+            return images.prepare(images.read(photo, limits=self.limits), self.recipe)
+        except PhotoError as error:
+            raise type(error)(f"{_name(photo) or f'photo {number}'}: {error}") from error
+
+    def _running_part(self, layer: str | None) -> engine.Engine:
+        """The network up to a layer, which gives out nothing else."""
+        with self._lock:
+            if self._closed:
+                raise UsageError("this classifier is closed.")
+            if self._network is None:
+                raise UsageError("only a classifier made by photolabel.load gives features.")
+            layer = layer or self._layer_before_classes(self._network)
+            if self._part is None or self._part[0] != layer:
+                self._part = None  # let go of first, but not closed: another thread may be at work with it
+                self._part = (layer, self._network.open(engine.Cut(layers=(layer,), only=True)))
+            return self._part[1]
+
+    def _layer_before_classes(self, network: _Network) -> str:
+        spec = self.model.spec
+        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(network.path)
+        found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
+        if found is None:
+            raise UsageError(
+                f"{self.model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
+                f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
+            )
+        return found
+
     def _check_top(self, top: int | None) -> int:
         classes = len(self.model.labels)
         if top is None:
@@ -202,6 +274,11 @@ class Classifier:
     def close(self) -> None:
         """Free the network's memory. Closing twice does no harm; a closed classifier raises `UsageError`."""
         self._run.close()
+        with self._lock:
+            self._closed = True
+            if self._part is not None:
+                self._part[1].close()
+                self._part = None
 
     def __enter__(self) -> Classifier:
         return self
@@ -217,7 +294,7 @@ class Classifier:
         return _reload, self._reload
 
     def __repr__(self) -> str:
-        return f"<Classifier {self.model.name}, recipe {self.recipe.name}, {self.precision}>"
+        return f"<Classifier {self.model.name}, recipe {self.recipe.name}, {self.precision}, {self._run.runtime}>"
 
 
 def _name(photo: images.Photo) -> str | None:
@@ -231,6 +308,7 @@ def load(
     recipe: str | None = None,
     precision: str = "fp32",
     threads: int | None = None,
+    engine: str = "openvino",
     limits: images.Limits = images.DEFAULT_LIMITS,
 ) -> Classifier:
     """Return a classifier: a model by name (`"vgg16"`) or the path of an ONNX file, ready to run.
@@ -242,8 +320,9 @@ def load(
     way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`, `"bf16"`
     where the processor has it, or `"int8"`: weights of a quarter of the size, faster, and probabilities that differ a
     little (`photolabel models verify NAME --precision int8 PHOTO ...` says by how much). `threads` is how many
-    processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be had, and
-    `UsageError` for a wrong argument.
+    processors to use, by default all. `engine` is what runs the network: `"openvino"`, or `"onnxruntime"`, an extra,
+    which runs it on a GPU where the installed package can. Raises a `ModelError` or `StoreError` where there is no
+    model to be had, `MissingExtraError` where the engine is not installed, and `UsageError` for a wrong argument.
     """
     if model is not None:
         known = models.resolve(model)  # type: ignore[arg-type]
@@ -257,11 +336,11 @@ def load(
     described = models.read(path) if known.path is None else known
     if precision == "int8" and metadata.read(path).get("photolabel.precision") != "int8":
         path = artefacts.quantized(described, path)
-    run = engine.open_engine(path, precision=precision, threads=threads)
+    network = _Network(path=path, precision=precision, threads=threads, runtime=engine)
     # By what it turned out to be: the default may be another model where, or when, it is unpickled.
     name = known.name if known.path is None or known.name == models.BUNDLED else known.path
-    reload = (name, weights, recipe, precision, threads, limits)
-    return Classifier(described, run, recipe=recipe, limits=limits, reload=reload)
+    reload = (name, weights, recipe, precision, threads, limits, engine)
+    return Classifier(described, network.open(), recipe=recipe, limits=limits, reload=reload, network=network)
 
 
 def _reload(
@@ -271,8 +350,11 @@ def _reload(
     precision: str,
     threads: int | None,
     limits: images.Limits,
+    engine: str,
 ) -> Classifier:
-    return load(model, weights=weights, recipe=recipe, precision=precision, threads=threads, limits=limits)
+    return load(
+        model, weights=weights, recipe=recipe, precision=precision, threads=threads, limits=limits, engine=engine
+    )
 
 
 def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:

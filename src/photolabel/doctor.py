@@ -19,7 +19,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from . import __version__, network, store
-from .errors import ModelError, PhotoError, PhotolabelError, StoreError
+from .errors import MissingExtraError, ModelError, PhotoError, PhotolabelError, StoreError
 
 Verdict = Literal["ok", "warning", "FAILED"]
 
@@ -123,6 +123,15 @@ def processor() -> list[Finding]:
         ),
         Finding(check="engine", verdict="ok", says=f"OpenVINO {here.openvino}"),
     ]
+
+
+def second_engine() -> list[Finding]:
+    """ONNX Runtime, where it is installed."""
+    from .engine import onnxruntime
+
+    if not onnxruntime.is_installed():
+        return []
+    return [Finding(check="engine", verdict="ok", says=onnxruntime.describe())]
 
 
 def decoders() -> list[Finding]:
@@ -287,6 +296,7 @@ def hosts(transport: network.Transport | None = None) -> list[Finding]:
 _CHECKS: dict[str, tuple[Callable[[], list[Finding]], tuple[type[Exception], ...]]] = {
     "versions": (versions, ()),
     "processor": (processor, (ImportError, RuntimeError)),
+    "second engine": (second_engine, (ImportError, OSError, RuntimeError, MissingExtraError)),
     "decoders": (decoders, (ImportError, OSError)),
     "cache": (cache, (OSError,)),
     "hashes": (hashes, (ImportError, OSError, RuntimeError, StoreError, ModelError)),

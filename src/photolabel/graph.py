@@ -262,8 +262,8 @@ def _mapped(path: Path, walker: protobuf.Walker, message: protobuf.Field) -> tup
     return name, np.memmap(path, "<f4", "r", offset=data.start, shape=tuple(dims))
 
 
-def check(path: Path) -> None:
-    """Raise `InvalidModelError` unless the file at `path` is an ONNX network that keeps to itself.
+def check(path: Path) -> Any:
+    """Return the network at `path`, parsed; raise `InvalidModelError` unless it is ONNX that keeps to itself.
 
     ONNX may store tensors outside the file, under any path: such a network could read any file of the machine.
     Weights of NaN or infinity are refused too: they make every answer NaN.
@@ -290,6 +290,7 @@ def check(path: Path) -> None:
                 raise InvalidModelError(f"{path}: a weight's size and shape differ: the file is damaged.") from None
             if not np.isfinite(array).all():
                 raise InvalidModelError(f"{path}: a weight holds NaN or infinity: the file is damaged.")
+    return model
 
 
 def _tensors(graph: Any) -> Iterator[Any]:

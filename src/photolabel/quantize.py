@@ -36,7 +36,7 @@ def quantize(source: Path, inputs: Iterable[NDArray[np.float32]], *, describe: M
 
     model = onnx.load(source, format="protobuf")
     network = _Network(model.graph)
-    ranges = _ranges(source, network.sites(), inputs)
+    ranges = _ranges(source, network, inputs)
     network.quantize_weights()
     network.quantize_activations(ranges)
     known = {entry.key: entry.value for entry in model.metadata_props}
@@ -50,16 +50,19 @@ def quantize(source: Path, inputs: Iterable[NDArray[np.float32]], *, describe: M
 _OUTSIDE = 1e-5
 
 
-def _ranges(source: Path, sites: list[str], inputs: Iterable[NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
-    """The least and greatest value of each tensor over all inputs, but for the few beyond all others."""
-    running = engine.open_engine(source, layers=sites)
+def _ranges(source: Path, network: _Network, inputs: Iterable[NDArray[np.float32]]) -> dict[str, tuple[float, float]]:
+    """The least and greatest value of each site over all inputs, but for the few beyond all others."""
+    sites = network.sites()
+    computed = tuple(site for site in sites if site in network.maker)  # else it is the input, that nothing normalises
+    running = engine.open_engine(source, cut=engine.Cut(layers=computed, only=bool(computed)))
     found = dict.fromkeys(sites, (0.0, 0.0))  # zero must be a value: padding is zero
     try:
         for pixels in inputs:
             outputs = running.run(pixels[np.newaxis])
             for site in sites:
                 low, high = found[site]
-                found[site] = (min(low, -_greatest(-outputs[site])), max(high, _greatest(outputs[site])))
+                values = outputs.get(site, pixels)
+                found[site] = (min(low, -_greatest(-values)), max(high, _greatest(values)))
     finally:
         running.close()
     return found

@@ -40,15 +40,20 @@ def _handlers_off() -> bool:
 
 @contextlib.contextmanager
 def silenced_libtiff() -> Iterator[None]:
-    """Decode TIFF inside: nothing raw appears on stderr.
-
-    Where the handlers cannot be reached, descriptor 2 points to the null device meanwhile, one thread at a
-    time; what other threads write to stderr in these milliseconds is lost, which is why this is the second
-    choice.
-    """
+    """Decode TIFF inside: nothing raw appears on stderr."""
     if _handlers_off():
         yield
         return
+    with stderr_turned_away():
+        yield
+
+
+@contextlib.contextmanager
+def stderr_turned_away() -> Iterator[None]:
+    """Descriptor 2 points to the null device meanwhile, one thread at a time.
+
+    What other threads write to stderr in these milliseconds is lost, so this is for what knows no other way.
+    """
     with _lock:
         try:
             saved = os.dup(2)

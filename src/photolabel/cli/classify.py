@@ -79,6 +79,7 @@ def run(argv: list[str]) -> int:
             recipe=args.recipe,
             precision=args.precision,
             threads=args.threads,
+            engine=args.engine,
             limits=limits,
         )
     except UsageError as error:

@@ -1,0 +1,172 @@
+"""A network, parsed -> the part of it that is asked for.
+
+What is not needed for the outputs is taken out, so that a runtime neither keeps nor computes it. Both runtimes cut
+here, before they see the network, so a cut means the same in both.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .. import graph
+from ..errors import InvalidModelError, UsageError
+
+# The layer before the classes, by what photolabel's own networks call it.
+BEFORE_CLASSES = ("fc2", "features")
+_ROUNDING = {"QuantizeLinear", "DequantizeLinear"}
+_TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What to take of a network.
+
+    `layers` names inner tensors to be given out, float32, those of rank 4 channels last (N, H, W, C): beside the
+    network's own output, or with `only` instead of it. `preprocessed` feeds the network behind its normalisation:
+    the input is then what Keras' `preprocess_input` makes for it, float32 (N, H, W, 3), for a VGG of Oxford's BGR
+    minus the mean. `size` is another height and width of the input, None for any, for what lies before dense layers.
+    """
+
+    layers: tuple[str, ...] = ()
+    only: bool = False
+    preprocessed: bool = False
+    size: tuple[int | None, int | None] | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, tuple) or not all(isinstance(name, str) for name in self.layers):
+            raise UsageError(f"layers={self.layers!r}: expected a tuple of names.")
+        if self.only and not self.layers:
+            raise UsageError("only: expected at least one layer to be given out instead of the network's own output.")
+        if self.size is not None and not (len(self.size) == 2 and all(map(_is_side, self.size))):
+            raise UsageError(f"size={self.size!r}: expected a height and a width of at least 1, or None for any.")
+
+
+def _is_side(side: object) -> bool:
+    return side is None or (isinstance(side, int) and not isinstance(side, bool) and side >= 1)
+
+
+WHOLE = Cut()
+
+
+def apply(model: Any, cut: Cut) -> dict[str, bool]:
+    """Cut the parsed network `model`, in place.
+
+    Returns what it gives out, in order: each tensor's name, and whether it is channels first if it is of rank 4.
+    Raises `UsageError` for a layer that is not there or cannot be computed, and `InvalidModelError` for a network
+    that is not one from pixels to something.
+    """
+    network = model.graph
+    constants = {tensor.name for tensor in network.initializer}
+    inputs = [each for each in network.input if each.name not in constants]
+    if len(inputs) != 1 or not network.output:
+        raise InvalidModelError("expected a network from pixels, its one input, to outputs that have names.")
+    source, main = inputs[0], network.output[0].name
+    maker = {name: node for node in network.node for name in node.output if name}
+    for layer in cut.layers:
+        if layer not in maker:
+            raise _no_such_layer(layer, model)
+    wanted = list(dict.fromkeys(cut.layers if cut.only else (main, *cut.layers)))
+    found = {name: name != main and _is_channels_first(name, maker, constants) for name in wanted}
+    before = _enter_preprocessed(maker, source.name) if cut.preprocessed else set()
+    needed = _reachable(wanted, maker)
+    if beyond := sorted(before & needed):
+        raise UsageError(f"{beyond[0]!r} lies before the normalisation, which a preprocessed input leaves out.")
+    if cut.size is not None:
+        _resize(source, cut.size)
+    _remove(network.node, [needed.isdisjoint(node.output) for node in network.node])
+    _remove(network.initializer, [tensor.name not in needed for tensor in network.initializer])
+    # Types and shapes are the runtime's to find out: those in the file may be of another size.
+    del network.value_info[:]
+    kind = type(source)
+    del network.output[:]
+    network.output.extend([kind(name=name) for name in wanted])
+    return found
+
+
+def names(model: Any) -> list[str]:
+    """The names of what a parsed network computes, in order; its layers without their steps, such as `fc2/linear`."""
+    found = [name for node in model.graph.node for name in node.output if name]
+    return [name for name in found if "/" not in name] or found
+
+
+def _no_such_layer(layer: str, model: Any) -> UsageError:
+    every = [name for node in model.graph.node for name in node.output if name]
+    close = difflib.get_close_matches(layer, names(model), n=3) or difflib.get_close_matches(layer, every, n=3)
+    return UsageError(f"the network has no layer {layer!r}. Close: {', '.join(close) or 'none'}.")
+
+
+def _is_channels_first(name: str, maker: Mapping[str, Any], constants: set[str]) -> bool:
+    """Whether a tensor of rank 4 is (N, C, H, W), as all are but those between the pixels and a transposition."""
+    passed: set[str] = set()
+    while name in maker and name not in passed:
+        passed.add(name)
+        node = maker[name]
+        if node.op_type == "Transpose":
+            axes = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
+            if axes in (_TO_CHANNELS_LAST, _TO_CHANNELS_FIRST):
+                return axes == _TO_CHANNELS_FIRST
+        elif "Conv" in node.op_type or "Pool" in node.op_type:
+            return True
+        name = next((each for each in node.input if each and each not in constants), "")
+    return name in maker  # else it comes from the pixels, unturned
+
+
+def _enter_preprocessed(maker: Mapping[str, Any], source: str) -> set[str]:
+    """Let the input enter where the normalisation ends; return the tensors that lie before."""
+    node = maker.get(graph.NORMALISED)
+    if node is None or node.op_type != "Transpose":
+        raise UsageError(
+            f"preprocessed: the network has no layer {graph.NORMALISED!r}, where its normalisation would end: "
+            "expected one that photolabel made."
+        )
+    for _ in range(2):  # an 8-bit network rounds its input, and shall go on doing so
+        above = maker.get(node.input[0])
+        if above is not None and above.op_type in _ROUNDING:
+            node = above
+    before = _reachable([node.input[0]], maker) & set(maker)
+    node.input[0] = source
+    return before
+
+
+def _resize(source: Any, size: tuple[int | None, int | None]) -> None:
+    axes = source.type.tensor_type.shape.dim
+    if len(axes) != 4:
+        raise UsageError(f"size: the network's input has {len(axes)} axes: expected (N, height, width, 3).")
+    for i, side in enumerate(size, 1):
+        axes[i].Clear()
+        if side is None:
+            axes[i].dim_param = f"axis_{i}"
+        else:
+            axes[i].dim_value = side
+
+
+def _reachable(outputs: Iterable[str], maker: Mapping[str, Any]) -> set[str]:
+    """All tensors that are needed to compute `outputs`, these included."""
+    found: set[str] = set()
+    left = list(outputs)
+    while left:
+        name = left.pop()
+        if name not in found:
+            found.add(name)
+            if name in maker:
+                left += _reads(maker[name])
+    return found
+
+
+def _reads(node: Any) -> Iterator[str]:
+    """The tensors that a node reads, those that only its inner graphs do included."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in (attribute.g, *attribute.graphs):
+            yield from (each.name for each in inner.output)
+            for each in inner.node:
+                yield from _reads(each)
+
+
+def _remove(things: Any, unneeded: list[bool]) -> None:
+    for i in reversed(range(len(things))):
+        if unneeded[i]:
+            del things[i]
