@@ -14,7 +14,7 @@ ROOMS = [
     "errors", "extras", "progress", "spec", "labels",
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
-    "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
+    "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "doctor",
     "output",
     "cli",
@@ -24,7 +24,7 @@ DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may s
 # Imports that cost time or memory: only inside functions, and only in these rooms.
 HEAVY = {
     "openvino": {"engine"},
-    "onnx": {"quantize", "graph", "layers"},
+    "onnx": {"quantize", "graph", "adapt", "layers"},
     "h5py": {"weights"},
     "requests": {"network"},
     "pi_heif": {"decoding"},
