@@ -67,6 +67,8 @@ def adapt(
         return _Stranger(graph.load(path), convention, labels).adapted(name, source, softmax=softmax)
     except _UnfitError as error:
         raise InvalidModelError(f"{path}: {error}") from None
+    except (ValueError, TypeError):  # names that are no UTF-8, numbers of another size than their shape's, ...
+        raise InvalidModelError(f"{path}: a broken ONNX file: what is in it contradicts itself.") from None
 
 
 class _UnfitError(Exception):
@@ -259,7 +261,8 @@ class _Stranger:
         makers = {output: node for node in self.graph.node for output in node.output}
         if self.leaving not in makers:
             raise _UnfitError("its output is not computed from its input: expected a classifier.")
-        own = _softmax_before(self.leaving, makers)
+        own, after = _softmax_before(self.leaving, makers)
+        self.leaving = after or self.leaving
         if own is not None and own not in makers:
             raise _UnfitError("nothing comes before its softmax: expected a classifier.")
         steps: list[tuple[str, list[str], dict[str, Any]]] = []
@@ -301,25 +304,30 @@ class _Stranger:
         return serialized
 
 
-def _softmax_before(name: str, makers: Mapping[str, Any]) -> str | None:
-    """What enters the softmax from which the tensor `name` comes as it is; None where none is seen."""
+def _softmax_before(name: str, makers: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """What enters the softmax from which the tensor `name` comes as it is, and what leaves it; None for none seen.
+
+    What leaves it is None too where the numbers are rounded after it.
+    """
+    rounded = False
     for _ in makers:  # no further than there are nodes: a stranger's may go in a circle
         node = makers.get(name)
         if node is None or node.domain not in _STANDARD or not node.input:
             break
         if node.op_type == "Softmax":
-            return str(node.input[0])
+            return str(node.input[0]), None if rounded else name
         if node.op_type in ("Sigmoid", "HardSigmoid"):
             raise _UnfitError(
                 "it ends in a sigmoid, which finds each class by itself: expected a network that chooses between its "
                 "classes, ending in a softmax or before it."
             )
         if node.op_type == "Div" and (power := _exponent(node, makers)):
-            return power
+            return power, None if rounded else name
         if node.op_type not in _TRANSPARENT:
             break
+        rounded |= node.op_type in ("Cast", "DequantizeLinear", "QuantizeLinear")
         name = node.input[0]
-    return None
+    return None, None
 
 
 def _exponent(node: Any, makers: Mapping[str, Any]) -> str | None:
