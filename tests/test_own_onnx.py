@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from photolabel.errors import InvalidModelError, UnknownModelError, UsageError
 from photolabel.store import Store
 
 import strangers
+from conftest import ROOT
 from strangers import NAMES, network
 
 
@@ -349,3 +351,36 @@ def test_every_error_is_one_line_and_its_own_code(
     found, out, err = run(capsys, *words, photo)
     assert (found, out, err.count("\n")) == (code, "", 1) and says in err
     assert os.fspath(Store().folder) not in err
+
+
+# -- the page
+
+
+def test_the_page_s_commands_run(
+    tmp_path: Path, photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (ROOT / "docs" / "own-models.md").read_text("utf-8")
+    (recipe,) = re.findall(r"^```json\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "mine.json").write_text(recipe, "utf-8")
+    shutil.copyfile(photo, tmp_path / "photo.jpg")
+    strangers.labels(tmp_path)
+    strangers.write(tmp_path / "mine.onnx", network(shape=("N", 3, 224, 224)))
+    strangers.write(tmp_path / "resnet50.onnx", network())
+    monkeypatch.chdir(tmp_path)
+    commands = re.findall(r"^photolabel (.*)$", page, re.MULTILINE)
+    assert len(commands) == 4
+    for command in commands:
+        code, out, err = run(capsys, *command.split())
+        if "resnet50" in command:  # the stand-in has five classes only
+            assert "there are 1000 labels" in err
+        else:
+            assert (code, err) == (0, "") and out
+
+
+def test_the_page_lists_the_recipes_and_the_fields() -> None:
+    page = (ROOT / "docs" / "own-models.md").read_text("utf-8")
+    named, fields = page.partition("| field | says |")[::2]
+    rows = re.findall(r"^\| `([a-z-]+)` \|", named, re.MULTILINE)
+    assert rows == list(conventions.CONVENTIONS)
+    heads = [line.split("|")[1] for line in fields.splitlines() if line.startswith("| `")]
+    assert {name for head in heads for name in re.findall("`([a-z]+)`", head)} == set(conventions._KEYS)
