@@ -154,6 +154,20 @@ def test_a_network_that_pytorch_exported(classes: Path, photo: Path) -> None:
         np.testing.assert_allclose(both[0], found.probabilities, atol=1e-6)
 
 
+@pytest.mark.parametrize("case", ["one is written into it", "it takes a mean over them"])
+def test_many_photos_at_a_time_are_tried_not_believed(tmp_path: Path, classes: Path, photo: Path, case: str) -> None:
+    """The exporter said any number, and it is not so."""
+    model = network(flatten="Reshape 1")
+    if case == "it takes a mean over them":
+        model = network()
+        model.graph.node.insert(1, helper.make_node("ReduceMean", ["conv"], ["mean"], axes=[0]))
+        model.graph.node.insert(2, helper.make_node("Max", ["conv", "mean"], ["higher"]))
+        model.graph.node[3].input[0] = "higher"
+    with photolabel.load(strangers.write(tmp_path / "x.onnx", model), labels=classes, recipe="torchvision") as found:
+        assert found._run.shape == (1, 16, 16, 3)
+        np.testing.assert_allclose(found.classify(photo).probabilities, expected(photo), atol=1e-5)
+
+
 def broken(case: str) -> onnx.ModelProto:
     model = network()
     if case == "an operator of their own":

@@ -10,8 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -150,44 +149,46 @@ def import_foreign(network: Foreign, name: str, *, into: store.Store, file: str)
         if into.check(file):  # another process was quicker
             return
         with progress.status(f"preparing {name} (once) ..."):
-            if not _adapt(network, name, into, file, softmax=True):
-                _adapt(network, name, into, file, softmax=False)
+            said = {"softmax": True, "many": True}
+            while wrong := _adapt(network, name, into, file, said):
+                said[wrong] = False
 
 
-def _adapt(network: Foreign, name: str, into: store.Store, file: str, *, softmax: bool) -> bool:
-    """Write the adapted network; False, and nothing is written, where a softmax was added to what had one."""
+def _adapt(network: Foreign, name: str, into: store.Store, file: str, said: Mapping[str, bool]) -> str | None:
+    """Write the network, adapted as `said`; or return what of that does not hold, and nothing is written."""
     made = adapt.adapt(
         network.path,
         name=name,
         source=f"a network of the user's own, {network.digest}",
         labels=network.labels,
         convention=network.convention,
-        softmax=softmax,
+        **said,
     )
     if store.Store().known_digest(network.path) != network.digest:
         raise InvalidModelError(f"{network.path}: it was changed while it was read. Try again.")
-    with suppress(_SoftmaxTwiceError), into.create(file) as kept:
-        kept.write(made)
-        if not softmax:
-            return True  # it has been tried with one
-        try:
-            _try(kept.temporary, classes=len(network.labels))
-        except InvalidModelError as error:
-            raise InvalidModelError(str(error).replace(str(kept.temporary), str(network.path))) from None
-        return True
-    return False
+    try:
+        with into.create(file) as kept:
+            kept.write(made)
+            try:
+                if said["softmax"]:  # else it has been tried with one
+                    _try(kept.temporary, classes=len(network.labels))
+            except InvalidModelError as error:
+                raise InvalidModelError(str(error).replace(str(kept.temporary), str(network.path))) from None
+    except _WrongError as wrong:
+        return str(wrong)
+    return None
 
 
-class _SoftmaxTwiceError(Exception):
-    """What enters the softmax are probabilities already."""
+class _WrongError(Exception):
+    """What a run shows not to hold: "many" photos at a time, or a "softmax" of what is no probabilities yet."""
 
 
 def _try(path: Path, *, classes: int) -> None:
     """Raise `InvalidModelError` unless the network at `path` names a photo."""
     recipe = models.read(path).recipe()
     folder = resources.files("photolabel").joinpath("data", "calibration")
-    photo = min(folder.iterdir(), key=lambda photo: photo.name)
-    pixels = images.prepare(images.read(photo.read_bytes()), recipe)
+    photos = sorted(folder.iterdir(), key=lambda photo: photo.name)[:2]
+    pixels = np.stack([images.prepare(images.read(photo.read_bytes()), recipe) for photo in photos])
     running = engine.open_engine(path, layers=[graph.LOGITS])
     try:
         (found, *_) = running.shapes.values()
@@ -195,12 +196,20 @@ def _try(path: Path, *, classes: int) -> None:
             raise InvalidModelError(
                 f"{path}: there are {classes} labels, but its network answers in the shape {found}."
             )
-        probabilities, logits = running.run(pixels[np.newaxis]).values()
+        alone = [list(running.run(photo[np.newaxis]).values()) for photo in pixels]
+        if running.shape[0] is None:
+            try:
+                together = next(iter(running.run(pixels).values()))
+            except InvalidModelError:  # exported for any number, but that is not so
+                raise _WrongError("many") from None
+            each = np.concatenate([probabilities for probabilities, _ in alone])
+            if together.shape != each.shape or not np.allclose(together, each, atol=1e-4):
+                raise _WrongError("many")
     finally:
         running.close()
-    if _are_probabilities(logits):
-        raise _SoftmaxTwiceError
-    if not _are_probabilities(probabilities):
+    if all(_are_probabilities(logits) for _, logits in alone):
+        raise _WrongError("softmax")
+    if not all(_are_probabilities(probabilities) for probabilities, _ in alone):
         raise InvalidModelError(
             f"{path}: its network does not answer with probabilities, which lie in 0..1 and sum to 1."
         )

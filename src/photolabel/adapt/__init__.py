@@ -50,12 +50,14 @@ def adapt(
     labels: Sequence[Label],
     convention: Convention,
     softmax: bool = True,
+    many: bool = True,
 ) -> bytes:
     """Return the classifier in the ONNX file at `path` in photolabel's own form, called `name`.
 
     `labels` name its classes in order; `source` says where it comes from. Without `softmax` none is added, for a
-    network whose own cannot be seen. The same arguments give the same bytes. Raises `InvalidModelError` for what is
-    no such classifier, and says what to write into the recipe where that helps.
+    network whose own cannot be seen; without `many` it takes one photo at a time. The same arguments give the same
+    bytes. Raises `InvalidModelError` for what is no such classifier, and says what to write into the recipe where that
+    helps.
     """
     try:
         size = path.stat().st_size
@@ -64,7 +66,7 @@ def adapt(
     if size > MAX_BYTES:
         raise InvalidModelError(f"{path}: {size:,} bytes; a network of at most {MAX_BYTES:,} can be adapted.")
     try:
-        return _Stranger(graph.load(path), convention, labels).adapted(name, source, softmax=softmax)
+        return _Stranger(graph.load(path), convention, labels).adapted(name, source, softmax=softmax, many=many)
     except _UnfitError as error:
         raise InvalidModelError(f"{path}: {error}") from None
     except (ValueError, TypeError):  # names that are no UTF-8, numbers of another size than their shape's, ...
@@ -214,18 +216,14 @@ class _Stranger:
 
     # -- what becomes of it
 
-    def adapted(self, name: str, source: str, *, softmax: bool) -> bytes:
+    def adapted(self, name: str, source: str, *, softmax: bool, many: bool) -> bytes:
         from onnx import TensorProto, helper, numpy_helper
 
-        size: int | str = "N"
-        if self.batch is not None and not batch.free(
-            self.graph, self.entering, self.leaving, self.batch, self.shapes, self.opset
-        ):
-            if self.batch != 1:
-                raise _UnfitError(
-                    f"it takes {self.batch} photos at a time: export it with a batch of 1, or of any size."
-                )
-            size = 1
+        if many and self.batch is not None:
+            many = batch.free(self.graph, self.entering, self.leaving, self.batch, self.shapes, self.opset)
+        if not many and self.batch not in (None, 1):
+            raise _UnfitError(f"it takes {self.batch} photos at a time: export it with a batch of 1, or of any size.")
+        size = "N" if many else 1
         self._make_room()
         drawing = Drawing()
         entering = graph.normalise(drawing, self.convention.normalisation, channels_first=self.channels_first)
