@@ -14,7 +14,7 @@ ROOMS = [
     "errors", "extras", "progress", "spec", "labels",
     "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
-    "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
+    "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "export", "vgg", "doctor",
     "output",
     "keras", "keras_compat",
@@ -26,7 +26,7 @@ DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may s
 HEAVY = {
     "openvino": {"engine"},
     "onnxruntime": {"engine"},
-    "onnx": {"quantize", "graph", "layers"},
+    "onnx": {"quantize", "graph", "adapt", "layers"},
     "h5py": {"weights"},
     "requests": {"network"},
     "pi_heif": {"decoding"},

@@ -305,7 +305,8 @@ def load(
     model: str | os.PathLike[str] | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
-    recipe: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | None = None,
     precision: str = "fp32",
     threads: int | None = None,
     engine: str = "openvino",
@@ -317,13 +318,30 @@ def load(
     bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
     a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
     reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
-    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`, `"bf16"`
+    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. An ONNX file that photolabel did not
+    make needs `labels`, a file of its classes or the word `"imagenet"`, and as `recipe` one of `photolabel.conventions`
+    (`"torchvision"`, ...) or a JSON file of that form. `precision` is `"fp32"`, `"bf16"`
     where the processor has it, or `"int8"`: weights of a quarter of the size, faster, and probabilities that differ a
     little (`photolabel models verify NAME --precision int8 PHOTO ...` says by how much). `threads` is how many
     processors to use, by default all. `engine` is what runs the network: `"openvino"`, or `"onnxruntime"`, an extra,
     which runs it on a GPU where the installed package can. Raises a `ModelError` or `StoreError` where there is no
     model to be had, `MissingExtraError` where the engine is not installed, and `UsageError` for a wrong argument.
     """
+    if labels is not None:
+        return _load_foreign(
+            model,
+            weights=weights,
+            labels=labels,
+            recipe=recipe,
+            precision=precision,
+            threads=threads,
+            limits=limits,
+            engine=engine,
+        )
+    if recipe is not None and not isinstance(recipe, str):
+        raise UsageError(
+            f"recipe={os.fspath(recipe)!r}: a file of a recipe goes with labels, for a network of your own."
+        )
     if model is not None:
         known = models.resolve(model)  # type: ignore[arg-type]
     elif weights is not None:
@@ -334,18 +352,50 @@ def load(
     known.recipe(recipe)  # a wrong name should not wait for a download
     path = artefacts.locate(known, weights_file=None if weights is None else Path(weights))
     described = models.read(path) if known.path is None else known
-    if precision == "int8" and metadata.read(path).get("photolabel.precision") != "int8":
-        path = artefacts.quantized(described, path)
-    network = _Network(path=path, precision=precision, threads=threads, runtime=engine)
+    network = _network(described, path, precision, threads, engine)
     # By what it turned out to be: the default may be another model where, or when, it is unpickled.
     name = known.name if known.path is None or known.name == models.BUNDLED else known.path
-    reload = (name, weights, recipe, precision, threads, limits, engine)
+    reload = (name, weights, None, recipe, precision, threads, limits, engine)
     return Classifier(described, network.open(), recipe=recipe, limits=limits, reload=reload, network=network)
+
+
+def _load_foreign(
+    model: str | os.PathLike[str] | None,
+    *,
+    weights: str | os.PathLike[str] | None,
+    labels: str | os.PathLike[str],
+    recipe: str | os.PathLike[str] | None,
+    precision: str,
+    threads: int | None,
+    limits: images.Limits,
+    engine: str,
+) -> Classifier:
+    """The classifier in a user's ONNX file that does not describe itself."""
+    model = model or os.environ.get("PHOTOLABEL_MODEL")
+    if weights is not None or not model:
+        raise UsageError(
+            "labels are for an ONNX file of your own, which has its weights: "
+            "--model FILE.onnx --labels FILE --recipe NAME."
+        )
+    network = artefacts.foreign(model, labels_file=labels, recipe=recipe)
+    path = artefacts.adapted(network)
+    described = models.read(path)
+    opened = _network(described, path, precision, threads, engine)
+    reload = (network.path, None, labels, recipe, precision, threads, limits, engine)
+    return Classifier(described, opened.open(), limits=limits, reload=reload, network=opened)
+
+
+def _network(described: Model, path: Path, precision: str, threads: int | None, runtime: str) -> _Network:
+    """The network of `described` at `path`, quantized first where that was asked for."""
+    if precision == "int8" and metadata.read(path).get("photolabel.precision") != "int8":
+        path = artefacts.quantized(described, path)
+    return _Network(path=path, precision=precision, threads=threads, runtime=runtime)
 
 
 def _reload(
     model: str | Path,
     weights: str | None,
+    labels: str | None,
     recipe: str | None,
     precision: str,
     threads: int | None,
@@ -353,7 +403,14 @@ def _reload(
     engine: str,
 ) -> Classifier:
     return load(
-        model, weights=weights, recipe=recipe, precision=precision, threads=threads, limits=limits, engine=engine
+        model,
+        weights=weights,
+        labels=labels,
+        recipe=recipe,
+        precision=precision,
+        threads=threads,
+        limits=limits,
+        engine=engine,
     )
 
 

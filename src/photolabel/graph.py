@@ -37,8 +37,8 @@ def build(
     """
     from onnx import TensorProto, helper
 
-    drawing = _Drawing()
-    x = _normalise(drawing, normalisation)
+    drawing = Drawing()
+    x = normalise(drawing, normalisation)
     for layer in spec.layers:
         x = _DRAW[layer.kind](drawing, x, layer, arrays)
     last = spec.layers[-1]
@@ -114,7 +114,7 @@ def _little_endian(array: Any) -> memoryview:
     return ordered.data.cast("B")
 
 
-class _Drawing:
+class Drawing:
     """The nodes and constants of a graph, as they are drawn."""
 
     def __init__(self) -> None:
@@ -122,37 +122,39 @@ class _Drawing:
         self.constants: dict[str, Any] = {}
 
     def add(self, operation: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        """Draw a node of one output, called as that; return its name."""
         from onnx import helper
 
         self.nodes.append(helper.make_node(operation, inputs, [output], name=output, **attributes))
         return output
 
     def constant(self, name: str, array: Any) -> str:
+        """Keep an array as a stored tensor; return its name."""
         self.constants[name] = array
         return name
 
 
-def _normalise(drawing: _Drawing, normalisation: Normalisation | None) -> str:
+def normalise(drawing: Drawing, normalisation: Normalisation | None, *, channels_first: bool = True) -> str:
+    """Draw what makes a network's input of pixels; return the name of the last tensor."""
     import numpy as np
 
     x = INPUT
-    if normalisation is None:
-        return drawing.add("Transpose", [x], NORMALISED, perm=[0, 3, 1, 2])
-    if normalisation.order == "BGR":
-        x = drawing.add("Gather", [x, drawing.constant("channel_order", np.array([2, 1, 0]))], "bgr", axis=3)
-    x = drawing.add("Sub", [x, drawing.constant("mean", np.array(normalisation.mean, np.float32))], "centred")
-    if set(normalisation.deviation) != {1.0}:
-        x = drawing.add(
-            "Div", [x, drawing.constant("deviation", np.array(normalisation.deviation, np.float32))], "scaled"
-        )
-    return drawing.add("Transpose", [x], NORMALISED, perm=[0, 3, 1, 2])
+    if normalisation is not None:
+        if normalisation.order == "BGR":
+            x = drawing.add("Gather", [x, drawing.constant("channel_order", np.array([2, 1, 0]))], "bgr", axis=3)
+        if any(normalisation.mean):
+            x = drawing.add("Sub", [x, drawing.constant("mean", np.array(normalisation.mean, np.float32))], "centred")
+        if set(normalisation.deviation) != {1.0}:
+            deviation = drawing.constant("deviation", np.array(normalisation.deviation, np.float32))
+            x = drawing.add("Div", [x, deviation], "scaled")
+    return drawing.add("Transpose", [x], NORMALISED, perm=[0, 3, 1, 2]) if channels_first else x
 
 
-def _input(_drawing: _Drawing, x: str, _layer: Layer, _arrays: Arrays) -> str:
+def _input(_drawing: Drawing, x: str, _layer: Layer, _arrays: Arrays) -> str:
     return x
 
 
-def _convolution(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
+def _convolution(drawing: Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
     kernel, bias = arrays[layer.name]
     side = kernel.shape[0]
     inputs = [
@@ -164,17 +166,17 @@ def _convolution(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str
     return drawing.add("Relu", [x], layer.name)
 
 
-def _pooling(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+def _pooling(drawing: Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
     return drawing.add("MaxPool", [x], layer.name, kernel_shape=[2, 2], strides=[2, 2])
 
 
-def _flatten(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+def _flatten(drawing: Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
     # Keras flattens channels last, and fc1's kernel has its rows in that order.
     x = drawing.add("Transpose", [x], "channels_last", perm=[0, 2, 3, 1])
     return drawing.add("Flatten", [x], layer.name)
 
 
-def _dense(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
+def _dense(drawing: Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
     kernel, bias = arrays[layer.name]
     inputs = [
         x,
@@ -186,11 +188,11 @@ def _dense(drawing: _Drawing, x: str, layer: Layer, arrays: Arrays) -> str:
     return drawing.add("Relu", [drawing.add("Gemm", inputs, f"{layer.name}/linear")], layer.name)
 
 
-def _average(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+def _average(drawing: Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
     return drawing.add("Flatten", [drawing.add("GlobalAveragePool", [x], f"{layer.name}/map")], layer.name)
 
 
-def _maximum(drawing: _Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
+def _maximum(drawing: Drawing, x: str, layer: Layer, _arrays: Arrays) -> str:
     return drawing.add("Flatten", [drawing.add("GlobalMaxPool", [x], f"{layer.name}/map")], layer.name)
 
 

@@ -167,10 +167,18 @@ def _sized(paths: Iterable[Path]) -> tuple[tuple[Path, int], ...]:
 # -- import
 
 
-def bring(name: str, path: Path, *, model: str | None = None) -> Path:
+def bring(
+    name: str,
+    path: Path,
+    *,
+    model: str | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+) -> Path:
     """Keep a file of the user's as the model `name`; return where. What it was made from may go.
 
-    The file is an ONNX file that describes itself, or weights for the known network `model` (default: vgg16). Raises
+    The file is an ONNX file that describes itself, or one that does not, with its `labels` and the `recipe` of its
+    input as in `photolabel.load`, or weights for the known network `model` (default: vgg16). Raises
     `UsageError` for a name that is taken, and the `ModelError` of whatever is wrong with the file.
     """
     kept, file = models.own_store(), models.own_file(name)
@@ -178,16 +186,24 @@ def bring(name: str, path: Path, *, model: str | None = None) -> Path:
         raise UsageError(f"there is a model {name} already. Remove it first (photolabel models remove {name}).")
     if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
         raise MissingWeightsError(f"{path}: no such file.")
+    if labels is not None:
+        if model is not None:
+            raise UsageError("labels are for an ONNX file, which has its own network: there is no --model to choose.")
+        network = artefacts.foreign(path, labels_file=labels, recipe=recipe)
+        artefacts.import_foreign(network, name, into=kept, file=file)
+        return kept.path(file)
+    if recipe is not None:
+        raise UsageError("a recipe goes with --labels, for an ONNX file that does not describe itself.")
     if path.suffix.lower() == ".onnx" or _describes_itself(path):
         if model is not None:
             raise UsageError(f"{path} is an ONNX file: it has its own network, so there is no --model to choose.")
         _copy(kept, file, path)
         return kept.path(file)
-    network = models.known().get(model or "vgg16")
-    if network is None or network.spec is None:
+    known = models.known().get(model or "vgg16")
+    if known is None or known.spec is None:
         able = ", ".join(each.name for each in models.known().values() if each.spec)
         raise UsageError(f"--model {model}: weights can be given to one of {able}.")
-    artefacts.import_weights(replace(network, name=name), path, into=kept, name=file)
+    artefacts.import_weights(replace(known, name=name), path, into=kept, name=file)
     return kept.path(file)
 
 
@@ -261,9 +277,10 @@ def _own_file(name: str) -> str | None:
 
 
 def leftovers(*, everything: bool = False) -> list[Leftover]:
-    """Return what belongs to no model; with `everything`, also the compiled networks, which are made again at need.
+    """Return what belongs to no model; with `everything`, also what is made again at need.
 
-    Files that photolabel did not put there are in the list as not removable. Hashes only what has changed.
+    That is the compiled networks, and the networks made of files of the user's own that lie elsewhere. Files that
+    photolabel did not put there are in the list as not removable. Hashes only what has changed.
     """
     cache, kept = Store(), models.own_store()
     found = [*_in_store(cache, everything=everything), *_in_store(kept, everything=everything)]
@@ -283,6 +300,8 @@ def unknown() -> list[Leftover]:
                 why = "unfinished: being made, or left behind"
             elif engine.BLOB_NAME.fullmatch(path.name):
                 why = "compiled from a file of your own"
+            elif _ARTEFACT.fullmatch(path.name):
+                why = "made of a file of your own"
             sizes = _sized([path])
             found += [Leftover(path=path, size=size, why=why, removable=why[0] == "u") for _, size in sizes]
     return found
@@ -326,7 +345,9 @@ def _verdict(store: Store, path: Path, status: os.stat_result, *, everything: bo
     if blob := engine.BLOB_NAME.fullmatch(name):
         why = "a compiled network, made again at need" if everything else _stale(store, name, blob)
         return (why, name) if why else None
-    if _ARTEFACT.fullmatch(name):
+    if artefact := _ARTEFACT.fullmatch(name):
+        if everything and artefact["model"] not in {*models.known(), *models.own()}:
+            return "made of a file of your own, made again at need", name
         return None if store.check(name) else ("damaged: not what is on record", name)
     for model in models.known().values():
         if model.weights and model.weights.name == name and not _is_keras(store):

@@ -245,6 +245,11 @@ def resolve(name: str | Path) -> Model:
     A name wins over a file; to use a file of such a name, write `./vgg16`. Raises `UnknownModelError` for neither,
     `InvalidModelError` for a file that is no self-describing classifier.
     """
+    found = _find(name)
+    return read(found) if isinstance(found, Path) else found
+
+
+def _find(name: str | Path) -> Model | Path:
     if isinstance(name, str):
         if name in known():
             return known()[name]
@@ -253,7 +258,7 @@ def resolve(name: str | Path) -> Model:
     path = Path(name)
     with suppress(OSError):  # a name too long for a path, a folder that may not be entered
         if path.is_file():
-            return read(path)
+            return path
     names = [*known(), *own()]
     close = difflib.get_close_matches(str(name).lower(), names, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
@@ -262,21 +267,34 @@ def resolve(name: str | Path) -> Model:
     )
 
 
+def stranger(name: str | Path) -> Path:
+    """Return the path of an ONNX file that says nothing of itself: whoever has it must say what it is.
+
+    Raises `UsageError` for what describes itself, and what `resolve` raises for what is no model.
+    """
+    found = _find(name)
+    if isinstance(found, Path):
+        if "photolabel.format" not in _metadata(found):
+            return found
+        read(found)
+    raise UsageError(f"{name} describes itself: it has its own labels, so it takes no others.")
+
+
 def read(path: Path) -> Model:
     """Return the model that the ONNX file at `path` describes in its own metadata.
 
     Everything in it is checked: the file may be a stranger's. Raises `InvalidModelError`.
     """
-    try:
-        found = metadata.read(path)
-    except OSError as error:
-        raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
-    except InvalidModelError as error:
-        raise InvalidModelError(f"{path}: {error}") from None
+    found = _metadata(path)
     form = found.get("photolabel.format")
     if form != FORMAT:
-        came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"
-        raise InvalidModelError(f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}.")
+        came, hint = f"is of format {form and form[:20]!r}", ""
+        if form is None:
+            came = "says nothing of itself"
+            hint = " For a classifier of your own, say what its classes and its input are: --labels FILE --recipe NAME."
+        raise InvalidModelError(
+            f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}.{hint}"
+        )
     try:
         recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
@@ -301,6 +319,15 @@ def read(path: Path) -> Model:
         normalisation=normalisation,
         path=path,
     )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        return metadata.read(path)
+    except OSError as error:
+        raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
+    except InvalidModelError as error:
+        raise InvalidModelError(f"{path}: {error}") from None
 
 
 def _normalisation(value: object) -> Normalisation:

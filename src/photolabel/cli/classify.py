@@ -76,6 +76,7 @@ def run(argv: list[str]) -> int:
         loaded = classifier.load(
             args.model,
             weights=args.weights,
+            labels=args.labels,
             recipe=args.recipe,
             precision=args.precision,
             threads=args.threads,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..errors import BusyError, HashMismatchError, UnknownModelError, UsageError
 from ..output import columns, printable
-from .parser import Parser
+from .parser import OWN_RECIPES, Parser
 from .streams import say
 
 
@@ -35,13 +35,15 @@ def parser() -> Parser:
     )
     bring = actions.add_parser("import", help="keep a file of your own as a model, for --model NAME")
     bring.add_argument("name", metavar="NAME", help="what to call it; not the name of a known model")
-    bring.add_argument("file", type=Path, metavar="FILE", help="weights, or an ONNX file that describes itself")
+    bring.add_argument("file", type=Path, metavar="FILE", help="weights, or an ONNX file")
     bring.add_argument("--model", metavar="NAME", help="the known network that the weights are of (default: vgg16)")
+    bring.add_argument("--labels", metavar="FILE", help="for an ONNX file that does not describe itself: its classes")
+    bring.add_argument("--recipe", metavar="NAME|FILE", help=f"and its input: {OWN_RECIPES}")
     remove = actions.add_parser("remove", help="remove a model's files; Keras' folder and what is bundled stay")
     remove.add_argument("names", nargs="+", metavar="NAME", help="as: photolabel models list")
     clean = actions.add_parser("clean", help="remove leftovers: unfinished downloads, outdated compiled networks, ...")
     clean.add_argument("--dry-run", action="store_true", help="only say what would go")
-    clean.add_argument("--all", action="store_true", help="also compiled networks in use; they are made again at need")
+    clean.add_argument("--all", action="store_true", help="also what is made again at need, as compiled networks")
     quantize = actions.add_parser(
         "quantize", help="make a model's 8-bit form anew, fitted to photos of yours instead of the packaged ones"
     )
@@ -142,7 +144,7 @@ def _agreement(args: argparse.Namespace) -> None:
 def _import(args: argparse.Namespace) -> None:
     from .. import keeping
 
-    path = keeping.bring(args.name, args.file, model=args.model)
+    path = keeping.bring(args.name, args.file, model=args.model, labels=args.labels, recipe=args.recipe)
     say(f"{args.name}: ready, {_size(path.stat().st_size)}; use it as --model {args.name}")
 
 

@@ -12,6 +12,8 @@ from ..errors import UsageError
 from .streams import say
 
 _THREADS = 1024
+# Those of `conventions`, which --help has no time to import.
+OWN_RECIPES = "torchvision, caffe, keras, tf, efficientnet-lite, unit, raw, or a JSON file"
 
 
 class Parser(argparse.ArgumentParser):
@@ -74,9 +76,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--recipe",
-        metavar="NAME",
+        metavar="NAME|FILE",
         help="how a photo becomes the network's input; for VGG: crop (default; the published protocol) or keras "
-        "(what the Keras tutorial does)",
+        f"(what the Keras tutorial does); with --labels: {OWN_RECIPES}",
+    )
+    group.add_argument(
+        "--labels",
+        metavar="FILE",
+        help="the classes of an ONNX file of your own that does not describe itself: a file of names, or imagenet",
     )
     group.add_argument(
         "--precision",
