@@ -30,7 +30,7 @@ def photolabel(folder: Path, facts: dict[str, str], precision: str) -> Run:
 
 
 def openvino(folder: Path, facts: dict[str, str], precision: str) -> Run:
-    """As OpenVINO's pages have it, in the precision that we run in: its own default would be bf16 where there is any."""
+    """As its pages have it, at the precision that we run at: its default is bf16 where there is any."""
     import openvino as ov
 
     core = ov.Core()

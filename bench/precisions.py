@@ -162,8 +162,10 @@ def speed(args: argparse.Namespace, ours: Path) -> bool:
         for each in everyone.values()
     ]
     lines = [
-        "`python bench/precisions.py`: VGG16, in process, after loading; each tool on all processors, the others "
-        f"stopped meanwhile; interleaved in one run, medians of {args.runs} rounds.",
+        (
+            "`python bench/precisions.py`: VGG16, in process, after loading; each tool on all processors, the others "
+            f"stopped meanwhile; interleaved in one run, medians of {args.runs} rounds."
+        ),
         f"{common.machine()}; {installed(present)}.",
         "",
         *common.table(["milliseconds a photo", *(f"batch of {batch}" for batch in TIMES)], rows),
@@ -274,8 +276,10 @@ def agreement(args: argparse.Namespace, ours: Path) -> bool:
         )
     )
     lines = [
-        f"`python bench/precisions.py --agreement`: {found['photos']} photos of ImageNet's, which both networks were "
-        "trained on: to compare precisions by, no accuracy of either.",
+        (
+            f"`python bench/precisions.py --agreement`: {found['photos']} photos of ImageNet's, which both networks "
+            "were trained on: to compare precisions by, no accuracy of either."
+        ),
         f"{common.machine()}; {common.versions(ours, 'openvino')}.",
     ]
     return common.report("Agreement of precisions", lines, bars, args=args)

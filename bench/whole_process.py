@@ -73,11 +73,10 @@ def main() -> None:
         ),
         Bar("installed, MB", f"{size:.0f} (the script's packages: {theirs:.0f})", "400", size <= 400),
     ]
+    installed = f"{common.versions(keras, 'tensorflow-cpu', 'keras')}, {common.versions(ours, 'openvino')}"
     lines = [
-        "`python bench/whole_process.py`: one photo each, caches warm, interleaved in one run; medians of "
-        f"{args.runs} runs.",
-        f"{common.machine()}; {common.versions(keras, 'tensorflow-cpu', 'keras')}, "
-        f"{common.versions(ours, 'openvino')}.",
+        f"`python bench/whole_process.py`: one photo each, caches warm, interleaved; medians of {args.runs} runs.",
+        f"{common.machine()}; {installed}.",
         "",
         *common.table(
             ["", "seconds", "MB at the peak"], [(x.name, f"{x.time:.3f}", f"{x.memory:.0f}") for x in everyone]
