@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image, ImageCms
-from PIL import __version__ as PILLOW
 
 from photolabel import images
 
@@ -130,12 +130,14 @@ def main() -> None:
         bars.append(Bar(what, f"{found[worst][i]:.3g} ({worst})", f"{most:g}", found[worst][i] <= most))
     lines = [
         "`python bench/decode_memory.py`: photos of 25 megapixels, each read once in a fresh process.",
-        f"{common.machine()}; Pillow {PILLOW}.",
+        f"{common.machine()}; Pillow {PIL.__version__}.",
         "",
         *common.table(["25 megapixels", "file, MB", "MB", "seconds"], rows),
         "",
-        f"A JPEG of 24 megapixels: {ours:.3f} s; by Pillow's own decoding and converting {theirs:.3f} s; medians of "
-        f"{args.runs} runs.",
+        (
+            f"A JPEG of 24 megapixels: {ours:.3f} s; by Pillow's own decoding and converting {theirs:.3f} s; medians of "
+            f"{args.runs} runs."
+        ),
     ]
     met = common.report("Reading photos", lines, bars, args=args, of="the most of any kind", most="at most")
     sys.exit(0 if met else 1)
