@@ -41,9 +41,12 @@ fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and server answers, 50,00
 	$(BIN)/python tools/fuzz_weights.py --cases 50000
 	$(BIN)/python tools/kill_downloads.py --kills 100
 
-bench: $(VENV)/installed  ## reading photos; start-up and memory beside the classic Keras script (installs TensorFlow)
-	$(BIN)/python bench/decode_memory.py
-	$(BIN)/python bench/whole_process.py
+bench: $(VENV)/installed  ## photos, processes, precisions and imports, beside others (installs TensorFlow, JAX, PyTorch, ...)
+	failed=
+	for bench in decode_memory.py whole_process.py precisions.py "precisions.py --agreement" import_weights.py; do
+		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
+	done
+	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }
 
 clean:
 	rm -rf $(VENV) .cache build dist

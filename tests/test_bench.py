@@ -1,0 +1,101 @@
+"""What the benches write: each its own section of the page, and a bar that is missed said so."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from conftest import ROOT
+
+BENCH = ROOT / "bench"
+if not BENCH.is_dir():
+    pytest.skip("the benches are not beside these tests", allow_module_level=True)
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, BENCH / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # the benches import each other by these names, and dataclasses look them up
+    spec.loader.exec_module(module)
+    return module
+
+
+common = load("common")
+precisions = load("precisions")
+import_weights = load("import_weights")
+
+
+def test_a_section_replaces_its_own_only() -> None:
+    page = "# Benchmarks\n\nOf all.\n\n## One\n\nold\n\n| a | b |\n\n## One more\n\nkept\n"
+    new = common.with_section(page, "One", "new\n")
+    assert new == "# Benchmarks\n\nOf all.\n\n## One\n\nnew\n\n## One more\n\nkept\n"
+    assert common.with_section(new, "One", "new") == new
+    assert common.with_section(new, "Third", r"\1 as it is") == f"{new}\n## Third\n\n\\1 as it is\n"
+
+
+def test_a_missed_bar_is_said_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Benchmarks\n", "utf-8")
+    monkeypatch.setattr(common, "PAGE", page)
+    bars = [common.Bar("a", "1", "2", True), common.Bar("b", "not here", "2", None), common.Bar("c", "3", "2", False)]
+    printing, writing = argparse.Namespace(print=True), argparse.Namespace(print=False)
+    assert common.report("A", ["said"], bars[:2], args=printing)
+    assert page.read_text("utf-8") == "# Benchmarks\n", "only printed"
+    assert not common.report("A", ["said"], bars, args=writing)
+    written = page.read_text("utf-8")
+    assert "| b | not here | 2 | not judged |" in written and "| c | 3 | 2 | **missed** |" in written
+
+
+def measured(**seconds: float) -> dict[str, object]:
+    """Contestants of which each takes so long for a photo; those not named are missing."""
+    everyone = precisions.contestants()
+    for kind, each in everyone.items():
+        if (took := seconds.get(kind.replace(":", "_"))) is None:
+            each.away = "missing"
+        else:
+            each.seconds = {batch: [took * batch] for batch in precisions.TIMES}
+    return everyone
+
+
+def test_ours_is_judged_beside_the_quickest_peer() -> None:
+    everyone = measured(
+        photolabel_fp32=1.0, photolabel_int8=0.3, openvino_fp32=0.96, onnxruntime_fp32=2.0,
+        nncf_PERFORMANCE=0.25, nncf_MIXED=0.5, keras_jax=1.3, keras_tensorflow=1.1,
+    )  # fmt: skip
+    bars = {bar.what: bar for bar in precisions.judged(everyone)}
+    beside = bars["fp32, than the faster of OpenVINO and ONNX Runtime, batch of 16"]
+    assert beside.reached and beside.found == "0.96 (OpenVINO)", "within 5 % is no slower"
+    assert bars["int8, than fp32, batch of 1"].reached
+    assert bars["int8, than NNCF's faster, batch of 1"].reached is False
+    keras = bars["fp32, than Keras' fastest, batch of 1"]
+    assert keras.reached is False and keras.found.startswith("1.10 (Keras predict, TensorFlow")
+    assert "Keras predict, PyTorch missing" in keras.found, "a peer that is missing is named"
+    assert all(bar.reached is None for what, bar in bars.items() if what.startswith("bf16"))
+
+
+def test_without_any_peer_nothing_is_reached() -> None:
+    bars = precisions.judged(measured(photolabel_fp32=1.0, photolabel_int8=0.1))
+    assert all(bar.reached is False for bar in bars if "Keras" in bar.what and bar.what.startswith("int8"))
+
+
+def test_another_network_is_not_compared() -> None:
+    everyone = measured(photolabel_fp32=1.0, openvino_fp32=1.0)
+    for kind, answer in (("photolabel:fp32", [0.2, 0.8]), ("openvino:fp32", [0.8, 0.2])):
+        everyone[kind].answer = answer
+    with pytest.raises(SystemExit, match="OpenVINO: its probabilities differ"):
+        precisions.check_alike(everyone, everyone.values())
+
+
+def test_every_format_has_a_writer_and_a_section() -> None:
+    import forms
+
+    assert {form for form, _ in import_weights.FORMATS.values()} <= set(forms.FORMS)
+    page = (BENCH.parent / "docs" / "benchmarks.md").read_text("utf-8")
+    for title in ("Reading photos", "Whole processes", "Precisions", "Agreement of precisions", "Importing weights"):
+        assert f"\n## {title}\n" in page
