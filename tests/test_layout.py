@@ -16,6 +16,7 @@ ROOMS = [
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
     "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "doctor",
+    "sources",
     "output",
     "cli",
 ]  # fmt: skip
