@@ -34,7 +34,7 @@ def is_photo(name: str) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether an entry is hidden, or a system's own."""
-    return name.startswith(".") or name.lower() in _SYSTEM
+    return (name.startswith(".") and name != "..") or name.lower() in _SYSTEM
 
 
 class Pattern:

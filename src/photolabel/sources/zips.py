@@ -71,21 +71,23 @@ class _Table:
         self._file = file
         self._at = start
         self._piece = b""
+        self._taken = 0  # bytes of the piece
         self.left = length
 
     def take(self, count: int) -> bytes:
         if count > self.left:
             raise _broken()
         self.left -= count
-        while len(self._piece) < count:
+        while len(self._piece) - self._taken < count:
             self._file.seek(self._at)
             more = self._file.read(_PIECE)
             if not more:
                 raise _broken()
             self._at += len(more)
-            self._piece += more
-        taken, self._piece = self._piece[:count], self._piece[count:]
-        return taken
+            self._piece, self._taken = self._piece[self._taken :] + more, 0
+        start = self._taken
+        self._taken += count
+        return self._piece[start : self._taken]
 
 
 def _end(file: BinaryIO, size: int) -> tuple[int, int, int]:
