@@ -8,7 +8,7 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   ├── PhotoNotFoundError    no such file
     │   ├── PhotoUnreadableError  it is there, but cannot be read: permission, folder, device, I/O error
     │   ├── UnsupportedFormatError  not a photo, or in a format photolabel does not read
-    │   ├── CorruptPhotoError     begins like a photo, but is broken or cut short
+    │   ├── CorruptPhotoError     begins like a photo, or an archive of them, but is broken or cut short
     │   └── PhotoTooLargeError    more pixels, bytes or metadata than the limits allow
     ├── ModelError                no model, so no photo can be classified
     │   ├── UnknownModelError     neither a known name nor a file
@@ -71,7 +71,7 @@ class UnsupportedFormatError(PhotoError):
 
 
 class CorruptPhotoError(PhotoError):
-    """The file begins like a photo but is broken or cut short."""
+    """The file begins like a photo, or an archive of them, but is broken or cut short."""
 
     code = "corrupt-photo"
 

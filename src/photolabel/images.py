@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any, BinaryIO, Literal, TypeAlias, cast
 
@@ -151,7 +152,7 @@ def stored(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     `photo` is as for `read`, but no image and no array yet. Neither turned upright nor converted. Raises as `read`.
     """
     if isinstance(photo, str | os.PathLike):
-        data = _read_path(photo, limits)
+        data = read_file(photo, limits)
     elif isinstance(photo, bytes | bytearray | memoryview):
         data = photo if isinstance(photo, bytes) else bytes(photo)
     elif hasattr(photo, "read"):
@@ -161,7 +162,7 @@ def stored(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
             "A photo must be a path, bytes, a binary file object, a PIL image or an array (H, W, 3) uint8; "
             f"this is of type {type(photo).__name__}."
         )
-    _check_bytes(len(data), limits)
+    check_bytes(len(data), limits)
     return decode(data, limits)
 
 
@@ -228,7 +229,18 @@ def _from_array(photo: npt.NDArray[Any], limits: Limits) -> Image.Image:
         return Image.fromarray(np.ascontiguousarray(photo))  # Pillow keeps 4 bytes a pixel: always a copy
 
 
-def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
+def read_file(path: str | os.PathLike[str], limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Return the bytes of the file of a photo, at most as many as the limit allows; raises a PhotoError."""
+    with opened(path) as (file, status):
+        check_bytes(status.st_size, limits)
+        data = _read_bounded(file, limits, status.st_size + 1)
+    check_bytes(len(data), limits)  # it may have grown
+    return data
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str]) -> Iterator[tuple[BinaryIO, os.stat_result]]:
+    """Open a regular file without ever waiting for it; what the system objects to, here or inside, is a PhotoError."""
     # O_NONBLOCK: opening a FIFO must not wait for a writer. What it is, is asked of the opened descriptor, so
     # that nothing can be swapped in between.
     flags = os.O_RDONLY
@@ -246,21 +258,18 @@ def _read_path(path: str | os.PathLike[str], limits: Limits) -> bytes:
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
             raise PhotoNotFoundError("No file can have this name: it is too long.") from error
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             what = "a folder" if stat.S_ISDIR(status.st_mode) else "a device, pipe or socket"
             raise PhotoUnreadableError(f"A photo must be a regular file; this is {what}.")
-        _check_bytes(status.st_size, limits)
         with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
-            data = _read_bounded(cast("BinaryIO", file), limits, status.st_size + 1)
+            yield cast("BinaryIO", file), status
     except OSError as error:
-        raise _unreadable(error) from error
+        raise unreadable(error) from error
     finally:
         os.close(descriptor)
-    _check_bytes(len(data), limits)  # it may have grown
-    return data
 
 
 def _read_object(file: Any, limits: Limits) -> bytes:
@@ -270,7 +279,7 @@ def _read_object(file: Any, limits: Limits) -> bytes:
         raise
     except OSError as error:
         if error.errno:
-            raise _unreadable(error) from error
+            raise unreadable(error) from error
         raise _failed_read(file, error) from error
     except Exception as error:  # foreign code: zlib.error, zipfile.BadZipFile, http.client.HTTPException, ...
         raise _failed_read(file, error) from error
@@ -305,7 +314,8 @@ def _read_bounded(file: BinaryIO, limits: Limits, step: int = 1 << 20) -> bytes:
     return b"".join(parts)
 
 
-def _check_bytes(count: int, limits: Limits) -> None:
+def check_bytes(count: int, limits: Limits) -> None:
+    """Raise PhotoTooLargeError if the photo's file has more bytes than the limit."""
     if count > limits.file_bytes:
         raise PhotoTooLargeError(
             f"The photo is larger than the limit of {limits.file_bytes:,} bytes. "
@@ -313,7 +323,8 @@ def _check_bytes(count: int, limits: Limits) -> None:
         )
 
 
-def _unreadable(error: OSError) -> PhotoUnreadableError:
+def unreadable(error: OSError) -> PhotoUnreadableError:
+    """Return what the system says as a PhotoError, without the path."""
     why = os.strerror(error.errno) if error.errno else "the system gives no reason"
     return PhotoUnreadableError(f"The file is there but cannot be read: {why}.")
 
