@@ -16,7 +16,7 @@ ROOMS = [
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
     "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "doctor",
-    "output",
+    "output", "sidecars",
     "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
