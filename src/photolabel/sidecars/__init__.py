@@ -175,13 +175,16 @@ def undo(run: str | None = None, *, dry_run: bool = False) -> list[Undone]:
     is "failed", and then the run can be undone again. Raises `UsageError` if there is no such run, and `BusyError`
     while it goes on.
     """
+    known = runs()
     if run is None:
-        if not (known := runs()):
+        if not known:
             return []
         run = known[-1]
+    if run not in known:
+        raise UsageError(f"no run {run[:80]!r} to undo. See: photolabel undo --list")
     with journal.held(run):
         done = []
-        for entry in reversed(list(journal.read(run))):
+        for entry in journal.read(run):
             if entry is None:
                 done.append(Undone(sidecar=Path("?"), outcome="left", why="its line in the journal is damaged"))
                 continue

@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ..errors import BusyError, CacheUnwritableError, SidecarError, UsageError
+from ..errors import BusyError, CacheUnwritableError, SidecarError
 from ..records import SAFE
 from ..store import Store, cache_folder
 from .xmp import LISTS, Edit, Merge
@@ -123,28 +123,24 @@ def runs() -> list[str]:
 
 
 def _path(run: str) -> Path:
-    if not _RUN.fullmatch(run):
-        raise UsageError(f"no run {run[:80]!r}. See: photolabel undo --list")
     return store().path(run + _SUFFIX)
 
 
 def read(run: str) -> Iterator[Entry | None]:
-    """Yield what a run did, the oldest first; None for a line that makes no sense."""
+    """Yield what a run did, the newest first; None for a line that makes no sense."""
     try:
         with _path(run).open("rb") as file:
+            lines, at = [], 0
             while line := file.readline(_MOST_BYTES):
-                if not line.endswith(b"\n"):
-                    if file.peek(1):
-                        yield None  # no line of ours is that long
-                        while (rest := file.readline(_MOST_BYTES)) and not rest.endswith(b"\n"):
-                            pass
-                    continue  # else: the process was killed in the middle of it, before the change
+                if line.endswith(b"\n"):
+                    lines.append((at, len(line)))
+                at = file.tell()  # what has no end was cut short, before its change, or is longer than ours are
+            for start, length in reversed(lines):
+                file.seek(start)
                 try:
-                    yield Entry.parse(line)
+                    yield Entry.parse(file.read(length))
                 except ValueError:
                     yield None
-    except FileNotFoundError:
-        raise UsageError(f"no run {run!r}. See: photolabel undo --list") from None
     except OSError as error:
         raise CacheUnwritableError(f"the undo journal {_path(run)} cannot be read ({error.strerror}).") from None
 
@@ -169,7 +165,7 @@ def forget(run: str) -> None:
     with _explained():
         _path(run).unlink(missing_ok=True)
     with suppress(OSError):  # its lock's file; Windows keeps it while we hold it
-        store().path(f"{run}.lock").unlink(missing_ok=True)
+        _path(run).with_name(f"{run}.lock").unlink(missing_ok=True)
 
 
 class Journal:

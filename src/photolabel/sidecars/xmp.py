@@ -188,6 +188,9 @@ class _Document:
         try:
             text = data[len(self.mark) :].decode(self.codec)
             self.body = text.encode()
+            # expat would take text with NULs for UTF-16, whatever it is told, and edits would be in another encoding.
+            if text.startswith("\ufeff") or "\0" in text:
+                raise UnicodeError
         except UnicodeError:
             raise SidecarError(f"not the {self.codec.upper()} text that it claims to be.") from None
         self.root: _Node | None = None
@@ -399,7 +402,7 @@ def merge(data: bytes, keywords: Sequence[Keyword]) -> Merge:
             continue
         others: list[str] = []
         if each is HIERARCHY and not there:
-            others = [value for value in dict.fromkeys(held[SUBJECT.name].values()) if value not in ours]
+            others = [value for value in dict.fromkeys(held[SUBJECT.name].values()) if value and value not in ours]
             repeated = others
         added[each.name] = tuple(ours)
         if here.nodes:
