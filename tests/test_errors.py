@@ -70,6 +70,7 @@ def test_codes_do_not_change() -> None:
         "InvalidWeightsError": "invalid-weights",
         "WeightsMismatchError": "weights-mismatch",
         "OutputError": "output-unwritable",
+        "SidecarError": "sidecar-unmergeable",
         "StoreError": "store-error",
         "OfflineError": "offline",
         "DownloadError": "download-failed",

@@ -311,6 +311,7 @@ def test_clean_takes_leftovers_and_nothing_else(known: models.Model, tiny: Path)
         put(f"stranger-{TAG}-fp32-2t-{tag}.blob").name,
         "imported/mine.onnx",
     }
+    good |= {f"undo/{put('20260101T000000000000-0123abcd.jsonl', recorded=False, folder='undo').name}"}
     others = {put(name, recorded=False).name for name in ("notes.txt", "x.onnx", "x.blob", "a b.partial")}
     bad = {
         put("x.h5.partial", recorded=False): "unfinished download",
@@ -347,7 +348,8 @@ def test_clean_takes_leftovers_and_nothing_else(known: models.Model, tiny: Path)
     assert left == good | others | young
     gone, _ = keeping.clean(everything=True)
     left = {name for name in here() if not name.endswith(".record.json")}
-    assert left == {artefact.name, "imported/mine.onnx", *others, *(young - {"digests/" + "f" * 32 + ".json"})}
+    kept = {artefact.name, "imported/mine.onnx", "undo/20260101T000000000000-0123abcd.jsonl"}
+    assert left == {*kept, *others, *(young - {"digests/" + "f" * 32 + ".json"})}
 
 
 def test_a_link_is_removed_and_not_followed(tmp_path: Path) -> None:

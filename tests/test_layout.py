@@ -16,8 +16,7 @@ ROOMS = [
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "export", "vgg", "doctor",
-    "sources",
-    "output",
+    "sources", "output", "sidecars",
     "keras", "keras_compat",
     "cli",
 ]  # fmt: skip

@@ -25,6 +25,7 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   ├── CacheUnwritableError  the cache folder cannot be written
     │   └── BusyError             another process is at work on the file
     ├── OutputError               a file that was asked for cannot be written
+    │   └── SidecarError          an XMP sidecar that is there cannot be merged; it is left as it is
     └── MissingExtraError         an optional package is needed that is not installed
 
 Every class has a `code`, a stable word that machine output carries (`"corrupt-photo"`). The message says what
@@ -170,6 +171,12 @@ class OutputError(PhotolabelError):
     """A file that the caller asked for cannot be written where it was asked for."""
 
     code = "output-unwritable"
+
+
+class SidecarError(OutputError):
+    """An XMP sidecar that is there cannot be merged with; it is left as it is."""
+
+    code = "sidecar-unmergeable"
 
 
 class MissingExtraError(PhotolabelError):

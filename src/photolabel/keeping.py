@@ -38,6 +38,7 @@ _RECORD = ".record.json"
 _OURS = (_RECORD, ".lock")
 _AT_WORK = 3600.0  # seconds without a change after which what no lock protects counts as left behind
 _FORGOTTEN = 30 * 86400.0  # seconds: a digest records no path, so only its age says that nobody may need it
+_FOLDERS = ("digests", "imported", "undo")  # of the cache, each with a keeper of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,7 +294,7 @@ def unknown() -> list[Leftover]:
     found = []
     for store in (Store(), models.own_store()):
         for path in _listed(store.folder):
-            if path in known or path.name.endswith(_OURS) or path.name in ("digests", "imported"):
+            if path in known or path.name.endswith(_OURS) or path.name in _FOLDERS:
                 continue
             why = "not photolabel's"
             if _TEMPORARY.fullmatch(path.name) or _PARTIAL.fullmatch(path.name):
@@ -313,7 +314,7 @@ def _in_store(store: Store, *, everything: bool) -> Iterator[Leftover]:
             status = path.lstat()
         except OSError:
             continue
-        if stat.S_ISDIR(status.st_mode) and store == Store() and path.name in ("digests", "imported"):
+        if stat.S_ISDIR(status.st_mode) and store == Store() and path.name in _FOLDERS:
             continue
         ours = stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)  # a link is removed, not what it leads to
         verdict = _verdict(store, path, status, everything=everything) if ours else ("not photolabel's", None)
