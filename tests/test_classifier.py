@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import photolabel
-from photolabel import errors, graph, images, models
+from photolabel import engine, errors, graph, images, models
 from photolabel.classifier import Classifier, Prediction
 
 import oracle
@@ -55,6 +55,103 @@ def test_every_form_of_a_photo_gives_the_same_answer(classifier: Classifier, pho
         assert found.photo == (str(photo) if isinstance(form, str) else None)
     with photo.open("rb") as file:
         np.testing.assert_array_equal(classifier.classify(file).probabilities, expected)
+
+
+def test_features_are_the_oracles(classifier: Classifier, photo: Path) -> None:
+    photos = [photo, *range_of_arrays(17)]
+    pixels = np.stack([images.prepare(images.read(each), oracle.TINY_RECIPE) for each in photos])
+    expected = oracle.forward(oracle.TINY, oracle.he_normal(oracle.TINY), pixels)
+    np.testing.assert_allclose(classifier.features(photos), expected["fc2"], rtol=1e-4, atol=1e-2)
+    found = classifier.features(iter(photos[:2]), layer="block2_pool")
+    np.testing.assert_allclose(found, expected["block2_pool"][:2], rtol=1e-4, atol=1e-2)
+    assert classifier.features(photos[:1]).shape == (1, 16), "the default stays the default"
+    assert classifier.features([], layer="block2_pool").shape == (0, 8, 8, 8)
+
+
+def range_of_arrays(n: int) -> list[Any]:
+    return list(np.random.default_rng(2).integers(0, 256, (n, 40, 40, 3), dtype=np.uint8))
+
+
+def test_features_come_in_batches_from_one_network(tiny: Path, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[engine.Cut] = []
+    sizes: list[int] = []
+    original = engine.open_engine
+
+    def spy(path: Path, **options: Any) -> Any:
+        opened.append(options["cut"])
+        made = original(path, **options)
+        assert (options["threads"], options["precision"], options["runtime"]) == (1, "fp32", "openvino")
+        if options["cut"].only:
+            run = type(made).run
+            monkeypatch.setattr(type(made), "run", lambda self, x: sizes.append(len(x)) or run(self, x))
+        return made
+
+    monkeypatch.setattr(engine, "open_engine", spy)
+    with photolabel.load(tiny, threads=1) as loaded:
+        assert opened == [engine.WHOLE], "opened at the first use"
+        loaded.features([photo] * 35)
+        loaded.features([photo])
+        assert opened[1:] == [engine.Cut(layers=("fc2",), only=True)] and sizes == [16, 16, 3, 1]
+
+
+def test_a_photo_that_gives_no_features_is_named(classifier: Classifier, photo: Path) -> None:
+    with pytest.raises(errors.PhotoNotFoundError, match="no-such.jpg: There is no such file"):
+        classifier.features([photo, "no-such.jpg"])
+    with pytest.raises(errors.CorruptPhotoError, match="photo 2: "):
+        classifier.features([photo, b""])
+    with pytest.raises(errors.UsageError, match="several photos"):
+        classifier.features(str(photo))
+    with pytest.raises(errors.UsageError, match="no layer 'fc3'. Close: fc2"):
+        classifier.features([photo], layer="fc3")
+
+
+def test_a_network_that_does_not_name_its_features(tiny: Path, photo: Path, tmp_path: Path) -> None:
+    import onnx
+
+    model = onnx.load(tiny)
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = [name.replace("fc2", "second") for name in names]
+    for tensor in model.graph.initializer:
+        tensor.name = tensor.name.replace("fc2", "second")
+    entries = {each.key: each.value for each in model.metadata_props}
+    entries = {key: value for key, value in entries.items() if key not in ("photolabel.spec",)}
+    onnx.helper.set_model_props(model, {k: v for k, v in entries.items() if k != "photolabel.normalisation"})
+    path = tmp_path / "unnamed.onnx"
+    onnx.save(model, path)
+    with photolabel.load(path) as loaded:
+        with pytest.raises(errors.UsageError, match="fc2 or features.*last ones: .*second, logits, probabilities"):
+            loaded.features([photo])
+        assert loaded.features([photo], layer="second").shape == (1, 16)
+
+
+def test_features_end_with_the_classifier(tiny: Path, photo: Path) -> None:
+    loaded = photolabel.load(tiny)
+    expected = loaded.features([photo])
+    again = pickle.loads(pickle.dumps(loaded))
+    np.testing.assert_array_equal(again.features([photo]), expected)
+    loaded.close()
+    with pytest.raises(errors.UsageError, match="closed"):
+        loaded.features([photo])
+    loaded.close()
+
+
+def test_the_bundled_model_names_its_features() -> None:
+    with photolabel.load(models.BUNDLED) as loaded:
+        found = loaded.features([ROOT / "samples" / "coffee.jpg"])
+    assert found.ndim == 2 and found.dtype == np.float32 and np.isfinite(found).all()
+
+
+def test_the_second_engine_gives_the_same_answer(tiny: Path, classifier: Classifier, photo: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with photolabel.load(tiny, engine="onnxruntime") as other:
+        assert "onnxruntime" in repr(other) and "openvino" in repr(classifier)
+        found, expected = other.classify(photo), classifier.classify(photo)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=2e-5)
+        np.testing.assert_allclose(other.features([photo]), classifier.features([photo]), rtol=1e-4, atol=1e-2)
+        assert "onnxruntime" in repr(pickle.loads(pickle.dumps(other)))
+    with pytest.raises(errors.UsageError, match="engine 'keras': expected one of"):
+        photolabel.load(tiny, engine="keras")
 
 
 def test_the_callers_array_is_not_changed(classifier: Classifier) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 import photolabel
-from photolabel import cli, models
+from photolabel import cli, engine, models
 from photolabel.cli import parser
 
 import oracle
@@ -84,6 +85,22 @@ def test_json_is_the_record() -> None:
     assert records[0] == photolabel.classify(COFFEE).record()
     assert len(records[0]["labels"]) == 5
     assert len(json.loads(run("--json", "--top", "all", COFFEE).stdout)["labels"]) == 1000
+
+
+def test_the_other_engine_prints_the_same_line() -> None:
+    pytest.importorskip("onnxruntime")
+    photo = SAMPLES / "coffee.jpg"
+    plain, other = (run("--engine", name, "--model", "efficientnet-lite2", str(photo)) for name in engine.RUNTIMES)
+    assert (other.returncode, other.stdout, other.stderr) == (0, plain.stdout, "")
+    assert set(engine.RUNTIMES) == set(re.findall(r"--engine {([a-z,]+)}", run("--help").stdout)[0].split(","))
+
+
+def test_an_engine_that_is_not_installed_is_said(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('no', name='onnxruntime')")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = run("--engine", "onnxruntime", str(SAMPLES / "coffee.jpg"), env={**os.environ, "PYTHONPATH": path})
+    assert done.returncode == 3 and len(lines(done.stderr)) == 1
+    assert "pip install 'photolabel[onnxruntime]'" in done.stderr
 
 
 def test_stdin() -> None:

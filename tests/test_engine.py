@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from photolabel import engine, progress
+from photolabel import engine, models, progress, quantize
+from photolabel.engine import cuts
 from photolabel.engine.openvino import OpenVINO
-from photolabel.errors import InvalidModelError, UsageError
+from photolabel.errors import InvalidModelError, MissingExtraError, UsageError
 from photolabel.store import Store
 
 import oracle
 from oracle import TINY, forward, he_normal
+
+RUNTIMES = list(engine.RUNTIMES)
+
+
+@pytest.fixture(params=RUNTIMES)
+def runtime(request: pytest.FixtureRequest) -> str:
+    """Each runtime that is installed."""
+    pytest.importorskip(request.param)
+    return str(request.param)
 
 
 def pixels(n: int) -> oracle.Array:
@@ -30,8 +44,8 @@ def blobs() -> list[Path]:
     return sorted(Store().folder.glob("*.blob"))
 
 
-def test_any_batch_size_gives_the_same_bits(tiny: Path) -> None:
-    network = engine.open_engine(tiny)
+def test_any_batch_size_gives_the_same_bits(tiny: Path, runtime: str) -> None:
+    network = engine.open_engine(tiny, runtime=runtime)
     x = pixels(5)
     whole = network(x)
     assert whole.shape == (5, 10) and whole.dtype == np.float32
@@ -39,8 +53,8 @@ def test_any_batch_size_gives_the_same_bits(tiny: Path) -> None:
         np.testing.assert_array_equal(network(x[i : i + 1])[0], whole[i])
 
 
-def test_pixels_are_not_changed_and_the_answer_is_the_callers_own(tiny: Path) -> None:
-    network = engine.open_engine(tiny)
+def test_pixels_are_not_changed_and_the_answer_is_the_callers_own(tiny: Path, runtime: str) -> None:
+    network = engine.open_engine(tiny, runtime=runtime)
     x = pixels(2)
     before = x.copy()
     first = network(x)
@@ -50,8 +64,8 @@ def test_pixels_are_not_changed_and_the_answer_is_the_callers_own(tiny: Path) ->
     np.testing.assert_array_equal(first, kept)
 
 
-def test_many_threads_get_their_own_answers(tiny: Path) -> None:
-    network = engine.open_engine(tiny)
+def test_many_threads_get_their_own_answers(tiny: Path, runtime: str) -> None:
+    network = engine.open_engine(tiny, runtime=runtime)
     inputs = [pixels(1) + i for i in range(8)]
     expected = [network(x) for x in inputs]
     wrong: list[int] = []
@@ -88,7 +102,9 @@ def test_the_precision_is_always_asked_for(tiny: Path, monkeypatch: pytest.Monke
     assert seen[1]["INFERENCE_NUM_THREADS"] == engine.available_threads()
 
 
-@pytest.mark.parametrize("options", [{"precision": "fp8"}, {"threads": 0}, {"threads": -1}, {"threads": 5000}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"precision": "fp8"}, {"threads": 0}, {"threads": -1}, {"threads": 5000}, {"runtime": "keras"}], ids=str
+)
 def test_wrong_options_are_usage_errors(tiny: Path, options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected"):
         engine.open_engine(tiny, **options)  # type: ignore[arg-type]
@@ -287,8 +303,8 @@ def test_a_stranger_s_network_is_checked_wherever_it_lies(tiny: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="POSIX")
-def test_nothing_calls_home(tiny: Path, tmp_path: Path) -> None:
-    """OpenVINO's package would: it looks up a host and keeps an identity in the home folder."""
+def test_nothing_calls_home(tiny: Path, tmp_path: Path, runtime: str) -> None:
+    """OpenVINO's package would, and ONNX Runtime's: they keep an identity in the home folder."""
     program = (
         "import socket, sys\n"
         "looked_up = []\n"
@@ -297,18 +313,26 @@ def test_nothing_calls_home(tiny: Path, tmp_path: Path) -> None:
         "connected = []\n"
         "sys.addaudithook(lambda event, args: connected.append(event) if event == 'socket.connect' else None)\n"
         "import photolabel\n"
-        "photolabel.load(sys.argv[1]).close()\n"
-        "import time, openvino\n"
+        "photolabel.load(sys.argv[1], engine=sys.argv[2]).close()\n"
+        "import time\n"
         "time.sleep(0.5)\n"  # its client works in a thread
-        "assert callable(openvino.convert_model), 'what others need of OpenVINO is left whole'\n"
+        "if sys.argv[2] == 'openvino':\n"
+        "    import openvino\n"
+        "    assert callable(openvino.convert_model), 'what others need of OpenVINO is left whole'\n"
         "assert 'openvino_telemetry' not in sys.modules\n"
         "print(looked_up, connected)"
     )
     home = tmp_path / "home"
     home.mkdir()
-    environment = {**os.environ, "HOME": str(home)}
+    # ONNX Runtime's says nothing on CI machines, or where somebody has told it so; and this is neither.
+    telling = {"CI", "GITHUB_ACTIONS", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME"}
+    environment = {**{k: v for k, v in os.environ.items() if k not in telling}, "HOME": str(home)}
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tiny)], env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(tiny), runtime],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("[] []\n", "")
     assert list(home.iterdir()) == []
@@ -321,15 +345,15 @@ def test_no_cache_is_no_reason_not_to_answer(tiny: Path, monkeypatch: pytest.Mon
     np.testing.assert_allclose(engine.open_engine(tiny)(x), expected, atol=2e-5)
 
 
-def test_a_closed_engine_says_so(tiny: Path) -> None:
-    network = engine.open_engine(tiny)
+def test_a_closed_engine_says_so(tiny: Path, runtime: str) -> None:
+    network = engine.open_engine(tiny, runtime=runtime)
     network.close()
     network.close()
     with pytest.raises(UsageError, match="closed"):
         network(pixels(1))
 
 
-def test_an_answer_of_nan_is_an_error(tmp_path: Path) -> None:
+def test_an_answer_of_nan_is_an_error(tmp_path: Path, runtime: str) -> None:
     """Weights can be finite and their products not."""
     weights = he_normal(TINY)
     kernel, bias = weights["predictions"]
@@ -337,7 +361,7 @@ def test_an_answer_of_nan_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "huge.onnx"
     path.write_bytes(oracle.tiny_onnx(weights))
     with pytest.raises(InvalidModelError, match="NaN"):
-        engine.open_engine(path)(pixels(1))
+        engine.open_engine(path, runtime=runtime)(pixels(1))
 
 
 def test_compiling_is_announced_on_a_terminal(
@@ -348,19 +372,385 @@ def test_compiling_is_announced_on_a_terminal(
     assert "compiling tiny for this processor" in capsys.readouterr().err
 
 
-def test_inner_layers_come_beside_the_answer(tiny: Path) -> None:
+LAYERS = tuple(layer.name for layer in TINY.layers if layer.kind != "InputLayer" and layer.name != "predictions")
+
+
+def test_every_layer_is_the_oracles(tiny: Path, runtime: str) -> None:
+    """All of them beside the answer, and each alone; maps channels last."""
     x = pixels(2)
-    network = engine.open_engine(tiny, cut=engine.Cut(layers=("fc2", "logits", "block1_conv1")))
+    network = engine.open_engine(tiny, cut=engine.Cut(layers=("logits", *LAYERS)), runtime=runtime)
     found = network.run(x)
     expected = forward(TINY, he_normal(TINY), x)
-    assert list(found) == ["probabilities", "fc2", "logits", "block1_conv1"] == list(network.shapes)
+    assert list(found) == ["probabilities", "logits", *LAYERS] == list(network.shapes)
     np.testing.assert_array_equal(network(x), found["probabilities"])
-    for name in ("fc2", "logits"):
+    np.testing.assert_allclose(found["probabilities"], expected["predictions"], atol=2e-5)
+    for name in LAYERS:
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=1e-2)
-    assert network.shapes["fc2"] == (None, 16) and network.shape == (None, 32, 32, 3)
+        assert found[name].flags.c_contiguous and found[name].flags.writeable and found[name].dtype == np.float32
+        assert network.shapes[name] == (None, *expected[name].shape[1:])
+        alone = engine.open_engine(tiny, cut=engine.Cut(layers=(name,), only=True), runtime=runtime)
+        assert list(alone.run(x)) == [name] == list(alone.shapes)
+        np.testing.assert_allclose(alone(x), expected[name], rtol=1e-4, atol=1e-2)
+    assert network.shape == (None, 32, 32, 3) and network.runtime == runtime and network.device == "CPU"
     assert blobs() == [], "never a second copy of the weights for the sake of a layer"
 
 
-def test_a_layer_that_is_not_there_is_a_usage_error(tiny: Path) -> None:
-    with pytest.raises(UsageError, match="no layer 'fc3'. Close: .*fc2"):
-        engine.open_engine(tiny, cut=engine.Cut(layers=("fc3",)))
+def test_what_is_channels_last_inside_is_not_turned(tiny: Path, runtime: str) -> None:
+    x = pixels(2)
+    cut = engine.Cut(layers=("centred", "channels_last", "normalised"))
+    found = engine.open_engine(tiny, cut=cut, runtime=runtime).run(x)
+    np.testing.assert_allclose(found["centred"], preprocessed(x), atol=1e-4)
+    np.testing.assert_allclose(found["normalised"], preprocessed(x), atol=1e-4)
+    assert found["channels_last"].shape == (2, 1, 1, 8)
+
+
+def preprocessed(x: oracle.Array) -> oracle.Array:
+    return x[..., ::-1] - np.array(models.CAFFE.mean, np.float32)
+
+
+@pytest.mark.parametrize("stored", ["fp32", "int8"])
+def test_a_preprocessed_input_enters_behind_the_normalisation(
+    tiny: Path, tmp_path: Path, runtime: str, stored: str
+) -> None:
+    if stored == "int8":
+        tiny = in_int8(tiny, tmp_path)
+    x = pixels(3)
+    for cut in (engine.Cut(preprocessed=True), engine.Cut(preprocessed=True, layers=("fc2",), only=True)):
+        found = engine.open_engine(tiny, cut=cut, runtime=runtime)(preprocessed(x))
+        expected = engine.open_engine(tiny, cut=replace(cut, preprocessed=False), runtime=runtime)(x)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(UsageError, match="'centred' lies before the normalisation"):
+        engine.open_engine(tiny, cut=engine.Cut(preprocessed=True, layers=("centred",)), runtime=runtime)
+
+
+def test_a_preprocessed_input_needs_to_know_where(tmp_path: Path, runtime: str) -> None:
+    path = tmp_path / "stranger.onnx"
+    path.write_bytes(network([onnx.helper.make_node("ReduceMean", ["pixels"], ["y"], axes=[1, 2], keepdims=0)]))
+    with pytest.raises(UsageError, match="no layer 'normalised'"):
+        engine.open_engine(path, cut=engine.Cut(preprocessed=True), runtime=runtime)
+
+
+@pytest.mark.parametrize("size", [(64, 48), (None, None), (None, 48), (33, 47)])
+def test_another_size(tiny: Path, runtime: str, size: tuple[int | None, int | None]) -> None:
+    cut = engine.Cut(layers=("block5_pool", "block2_conv1"), only=True, size=size)
+    network = engine.open_engine(tiny, cut=cut, runtime=runtime)
+    assert network.shape == (None, *size, 3)
+    height, width = size[0] or 64, size[1] or 48
+    x = np.random.default_rng(3).uniform(0, 255, (2, height, width, 3)).astype(np.float32)
+    expected = forward(replace(TINY, top=False, shape=(height, width, 3)), he_normal(TINY), x)
+    for name, found in network.run(x).items():
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-2)
+
+
+def test_a_size_that_dense_layers_do_not_take(tiny: Path, runtime: str) -> None:
+    with pytest.raises(UsageError, match="cannot be run on pictures of 64 x 96"):
+        engine.open_engine(tiny, cut=engine.Cut(size=(64, 96)), runtime=runtime)
+
+
+def test_a_size_turned_into_pictures_is_no_answer(tmp_path: Path, runtime: str) -> None:
+    """A fixed reshape makes four rows of one picture of twice the side."""
+    nodes = [onnx.helper.make_node("Reshape", ["pixels", "rows"], ["y"])]
+    path = tmp_path / "rows.onnx"
+    path.write_bytes(network(nodes, [onnx.helper.make_tensor("rows", onnx.TensorProto.INT64, [2], [-1, 3072])]))
+    assert engine.open_engine(path, runtime=runtime)(pixels(2)).shape == (2, 3072)
+    running = engine.open_engine(path, cut=engine.Cut(size=(64, 64)), runtime=runtime)
+    with pytest.raises(InvalidModelError, match="cannot be run on pixels of shape"):
+        running(np.ones((1, 64, 64, 3), np.float32))
+
+
+def test_what_is_not_asked_for_is_neither_kept_nor_computed(tiny: Path) -> None:
+    whole = onnx.load(tiny)
+    data, outputs = cuts.read(tiny, engine.Cut(layers=("block2_conv1",), only=True))
+    part = onnx.load_from_string(data)
+    assert outputs == {"block2_conv1": True}
+    assert not any("block3" in each.name or "fc" in each.name for each in part.graph.initializer)
+    assert len(part.graph.node) < len(whole.graph.node) and part.graph.node[-1].output == ["block2_conv1"]
+    data, _ = cuts.read(tiny, engine.Cut(preprocessed=True))
+    kinds = {node.op_type for node in onnx.load_from_string(data).graph.node}
+    assert "Sub" not in kinds and "Gather" not in kinds
+
+
+def test_what_an_inner_graph_reads_is_kept(tmp_path: Path, runtime: str) -> None:
+    helper, value = onnx.helper, onnx.helper.make_tensor_value_info
+    branch = helper.make_graph(
+        [helper.make_node("Mul", ["pixels", "two"], ["inner"])], "branch", [], [value("inner", 1, None)]
+    )
+    nodes = [
+        helper.make_node("Add", ["one", "one"], ["two"]),
+        helper.make_node("If", ["yes"], ["y"], then_branch=branch, else_branch=branch),
+        helper.make_node("Relu", ["y"], ["z"]),
+    ]
+    constants = [
+        helper.make_tensor("one", onnx.TensorProto.FLOAT, [], [1.0]),
+        helper.make_tensor("yes", onnx.TensorProto.BOOL, [], [True]),
+    ]
+    path = tmp_path / "branch.onnx"
+    path.write_bytes(network(nodes, constants, output="z"))
+    x = pixels(1)
+    found = engine.open_engine(path, cut=engine.Cut(layers=("z",), only=True), runtime=runtime)(x)
+    np.testing.assert_allclose(found, 2 * x)
+
+
+def test_a_circle_of_nodes_ends(tmp_path: Path, runtime: str) -> None:
+    nodes = [onnx.helper.make_node("Relu", ["b"], ["y"]), onnx.helper.make_node("Relu", ["y"], ["b"])]
+    path = tmp_path / "circle.onnx"
+    path.write_bytes(network(nodes))
+    with pytest.raises(InvalidModelError):
+        engine.open_engine(path, cut=engine.Cut(layers=("y", "b")), runtime=runtime)
+
+
+def network(nodes: list[Any], constants: list[Any] | None = None, output: str = "y") -> bytes:
+    """A small network of someone else's."""
+    value = onnx.helper.make_tensor_value_info
+    drawn = onnx.helper.make_graph(
+        nodes, "stranger", [value("pixels", 1, ["N", 32, 32, 3])], [value(output, 1, None)], constants or []
+    )
+    imports = [onnx.helper.make_opsetid("", 17)]
+    made: bytes = onnx.helper.make_model(drawn, opset_imports=imports, ir_version=8).SerializeToString()
+    return made
+
+
+def in_int8(tiny: Path, folder: Path) -> Path:
+    path = folder / "tiny-int8.onnx"
+    path.write_bytes(quantize.quantize(tiny, pixels(4), describe={"photolabel.precision": "int8"}))
+    return path
+
+
+def test_an_8_bit_network_runs_in_both(tiny: Path, tmp_path: Path, runtime: str) -> None:
+    small = in_int8(tiny, tmp_path)
+    x = pixels(3)
+    running = engine.open_engine(small, precision="int8", runtime=runtime)
+    assert running.precision == "int8" == engine.open_engine(small, runtime=runtime).precision
+    found, expected = running(x), engine.open_engine(tiny)(x)
+    cosine = (found * expected).sum(1) / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)
+    assert 0.98 < cosine.min() < 1 - 1e-7, "near, but 8-bit numbers"
+    with pytest.raises(UsageError, match="not 8-bit"):
+        engine.open_engine(tiny, precision="int8", runtime=runtime)
+
+
+def test_8_bit_sums_do_not_overflow(tiny: Path, tmp_path: Path) -> None:
+    """On processors without VNNI they would, quietly."""
+    ort = pytest.importorskip("onnxruntime")
+    small = in_int8(tiny, tmp_path)
+    x = pixels(4)
+    plainly = ort.SessionOptions()
+    plainly.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # in fp32, each tensor rounded
+    (expected,) = ort.InferenceSession(small, plainly, providers=["CPUExecutionProvider"]).run(None, {"pixels": x})
+    np.testing.assert_allclose(engine.open_engine(small, runtime="onnxruntime")(x), expected, atol=5e-3)
+
+
+def test_the_second_engine_keeps_fp32_and_its_threads(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    seen = sessions(ort, monkeypatch)
+    engine.open_engine(tiny, threads=3, runtime="onnxruntime")
+    ((_, options, others),) = seen
+    assert (options.intra_op_num_threads, options.inter_op_num_threads) == (3, 1)
+    assert options.use_deterministic_compute
+    for key in ("session.intra_op.allow_spinning", "mlas.enable_gemm_fastmath_arm64_bfloat16"):
+        assert options.get_session_config_entry(key) == "0"
+    assert others == {"providers": ["CPUExecutionProvider"], "enable_fallback": 0}
+
+
+def sessions(ort: Any, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, Any, dict[str, Any]]]:
+    """What each session is made with, as they are made."""
+    seen: list[tuple[Any, Any, dict[str, Any]]] = []
+    original = ort.InferenceSession
+
+    def spy(network: object, options: object, **others: object) -> object:
+        seen.append((network, options, others))
+        return original(network, options, **others)
+
+    monkeypatch.setattr(ort, "InferenceSession", spy)
+    return seen
+
+
+def test_bf16_is_openvino_s(tiny: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    with pytest.raises(UsageError, match="ONNX Runtime does not compute in it"):
+        engine.open_engine(tiny, precision="bf16", runtime="onnxruntime")
+
+
+def test_an_engine_that_is_not_installed(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # which stands for: not installed
+    with pytest.raises(MissingExtraError, match=r"pip install 'photolabel\[onnxruntime\]'"):
+        engine.open_engine(tiny, runtime="onnxruntime")
+
+
+class Session:
+    """Stands for ONNX Runtime's on a machine with, or without, a GPU that works."""
+
+    def __init__(self, made: Any, providers: list[str]) -> None:
+        self._made, self._providers = made, providers
+
+    def get_providers(self) -> list[str]:
+        return self._providers
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._made, name)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """An ONNX Runtime made for CUDA. What it is asked for; what comes of it is told by a first entry.
+
+    A driver that is missing shows in either of two ways: no session, or one that has only the processor.
+    """
+    ort = pytest.importorskip("onnxruntime")
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(ort, "preload_dlls", lambda: print("Failed to load libcudnn"), raising=False)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    original, asked = ort.InferenceSession, []
+
+    def make(network: object, options: object, *, providers: list[Any], **others: object) -> Any:
+        outcome = asked[0]
+        asked.append(providers)
+        if len(providers) == 2 and outcome == "raises":
+            raise RuntimeError("libcudnn.so.9: cannot open")
+        made = original(network, options, providers=["CPUExecutionProvider"], **others)
+        return Session(made, [x[0] for x in providers[:1]] if outcome == "works" else ["CPUExecutionProvider"])
+
+    monkeypatch.setattr(ort, "InferenceSession", make)
+    return asked
+
+
+def test_a_gpu_is_used_where_there_is_one(tiny: Path, cuda: list[Any], capsys: pytest.CaptureFixture[str]) -> None:
+    cuda.append("works")
+    running = engine.open_engine(tiny, runtime="onnxruntime")
+    assert running.device == "CUDA" and running(pixels(1)).shape == (1, 10)
+    name, options = cuda[1][0]
+    assert name == "CUDAExecutionProvider" and options["use_tf32"] == "0"
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("outcome", ["raises", "has it not"])
+def test_a_gpu_that_does_not_work_is_told(
+    tiny: Path, tmp_path: Path, cuda: list[Any], outcome: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cuda.append(outcome)
+    with pytest.raises(UsageError, match="CUDA_VISIBLE_DEVICES=-1"):
+        engine.open_engine(tiny, runtime="onnxruntime")
+    path = tmp_path / "broken.onnx"
+    path.write_bytes(network([onnx.helper.make_node("NoSuchOperator", ["pixels"], ["y"])]))
+    with pytest.raises(InvalidModelError, match="cannot be compiled"):
+        engine.open_engine(path, runtime="onnxruntime")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
+    assert engine.open_engine(tiny, runtime="onnxruntime").device == "CPU"
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".ort"])
+@pytest.mark.parametrize("cut", [engine.WHOLE, engine.Cut(layers=("fc2",))], ids=["whole", "cut"])
+def test_no_runtime_opens_what_was_not_looked_into(
+    tiny: Path, tmp_path: Path, runtime: str, suffix: str, cut: engine.Cut, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights in other files, any of the machine's."""
+    (tmp_path / "secret").write_bytes(bytes(64))
+    model = onnx.load(tiny)
+    tensor = next(each for each in model.graph.initializer if each.name == "fc2/bias")
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+    path = tmp_path / f"hostile{suffix}"
+    path.write_bytes(model.SerializeToString())
+    module, name = {"openvino": ("openvino", "Core.read_model"), "onnxruntime": ("onnxruntime", "InferenceSession")}[
+        runtime
+    ]
+    monkeypatch.setattr(f"{module}.{name}", lambda *_, **__: pytest.fail("it was opened"))
+    with pytest.raises(InvalidModelError, match="other files"):
+        engine.open_engine(path, runtime=runtime, cut=cut)
+
+
+def test_the_suffix_does_not_tell_what_a_file_is(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "tiny.ort"
+    shutil.copy(tiny, path)
+    x = pixels(1)
+    found = engine.open_engine(path, runtime="onnxruntime")(x)
+    np.testing.assert_allclose(found, engine.open_engine(tiny)(x), atol=2e-5)
+
+
+def test_a_file_has_no_say_in_how_it_is_run(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime can take its options out of a network's metadata: one of them writes a file."""
+    pytest.importorskip("onnxruntime")
+    model = onnx.load(tiny)
+    told = '{"session_options": {"enable_profiling": 1}}'
+    model.metadata_props.add(key="ort_config", value=told)
+    path = tmp_path / "told.onnx"
+    path.write_bytes(model.SerializeToString())
+    monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="unset"):
+        engine.open_engine(path, runtime="onnxruntime")
+    assert [each.name for each in tmp_path.iterdir()] == ["told.onnx"]
+
+
+@pytest.mark.parametrize("cut", [engine.WHOLE, engine.Cut(layers=("y",))], ids=["whole", "cut"])
+@pytest.mark.parametrize("bad", ["NoSuchOperator", "Reshape"])
+def test_a_runtime_s_own_words_stay_its_own(
+    tmp_path: Path, runtime: str, bad: str, cut: engine.Cut, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Neither in the error nor on the streams."""
+    path = tmp_path / "bad.onnx"
+    inputs = ["pixels"] if bad != "Reshape" else ["pixels", "shape"]
+    constants = [onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [2], [7, 11])]
+    path.write_bytes(network([onnx.helper.make_node(bad, inputs, ["y"])], constants))
+    with pytest.raises(InvalidModelError, match="expected") as caught:
+        engine.open_engine(path, runtime=runtime, cut=cut)(pixels(1))
+    assert not re.search(r"[/]onnxruntime|\.(cc|cpp|h)\b|ONNXRuntimeError", str(caught.value))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("shape", [(1, 33, 32, 3), (1, 32, 32), (1, 32, 32, 4)], ids=str)
+def test_pixels_that_do_not_fit(tiny: Path, runtime: str, shape: tuple[int, ...], capfd: Any) -> None:
+    with pytest.raises(InvalidModelError, match="cannot be run on pixels of shape"):
+        engine.open_engine(tiny, runtime=runtime)(np.zeros(shape, np.float32))
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("layer", ["fc3", "fc2/lineal"])
+def test_a_layer_that_is_not_there_is_a_usage_error(tiny: Path, runtime: str, layer: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        engine.open_engine(tiny, cut=engine.Cut(layers=(layer,)), runtime=runtime)
+    close = {"fc3": "fc2, fc1", "fc2/lineal": "fc2/linear, fc1/linear"}[layer]
+    assert str(caught.value).startswith(f"the network has no layer {layer!r}. Close: {close}")
+    if layer == "fc3":
+        assert "/" not in str(caught.value), "layers first, not their steps"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"only": True},
+        {"layers": "fc2"},
+        {"layers": ("fc2", 3)},
+        {"size": (0, 5)},
+        {"size": (32,)},
+        {"size": (True, 5)},
+        {"size": (2.5, 5)},
+    ],
+    ids=str,
+)
+def test_a_cut_that_makes_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="expected"):
+        engine.Cut(**options)
+
+
+def test_the_second_output_of_a_network_is_left_out(tmp_path: Path, runtime: str) -> None:
+    model = onnx.load_from_string(
+        network([onnx.helper.make_node("Relu", ["pixels"], ["y"]), onnx.helper.make_node("Neg", ["y"], ["other"])])
+    )
+    model.graph.output.append(onnx.helper.make_tensor_value_info("other", 1, None))
+    path = tmp_path / "two.onnx"
+    path.write_bytes(model.SerializeToString())
+    assert list(engine.open_engine(path, runtime=runtime).run(pixels(1))) == ["y"]
+
+
+def test_words_are_no_answer(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "words.onnx"
+    model = onnx.load_from_string(
+        network([onnx.helper.make_node("Cast", ["pixels"], ["y"], to=onnx.TensorProto.STRING)])
+    )
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.STRING
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(InvalidModelError, match="expected numbers"):
+        engine.open_engine(path, runtime="onnxruntime")(pixels(1))

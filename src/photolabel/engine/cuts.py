@@ -7,15 +7,19 @@ here, before they see the network, so a cut means the same in both.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from .. import graph
 from ..errors import InvalidModelError, UsageError
 
+NO_PICTURE_NETWORK = "expected a network from pixels, its one input, to outputs that have names."
 # The layer before the classes, by what photolabel's own networks call it.
 BEFORE_CLASSES = ("fc2", "features")
+_INT8 = 3  # TensorProto.INT8
 _ROUNDING = {"QuantizeLinear", "DequantizeLinear"}
 _TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
@@ -51,18 +55,26 @@ def _is_side(side: object) -> bool:
 WHOLE = Cut()
 
 
-def apply(model: Any, cut: Cut) -> dict[str, bool]:
-    """Cut the parsed network `model`, in place.
+def read(path: Path, cut: Cut, *, zero_points: bool = False) -> tuple[bytes, dict[str, bool]]:
+    """Return the cut of the network at `path` as the bytes of an ONNX file, and what it gives out.
 
-    Returns what it gives out, in order: each tensor's name, and whether it is channels first if it is of rank 4.
-    Raises `UsageError` for a layer that is not there or cannot be computed, and `InvalidModelError` for a network
-    that is not one from pixels to something.
+    That is, in order, each tensor's name, and whether it is channels first if it is of rank 4. `zero_points` writes
+    out those of 8-bit weights, which may be left out where they are zero. Raises `UsageError` for a layer that is
+    not there or cannot be computed, and `InvalidModelError` for a file that is no sound network.
     """
+    model = graph.check(path)
+    outputs = _apply(model, cut, path)
+    if zero_points:
+        _write_zero_points(model.graph)
+    return model.SerializeToString(), outputs
+
+
+def _apply(model: Any, cut: Cut, path: Path) -> dict[str, bool]:
     network = model.graph
     constants = {tensor.name for tensor in network.initializer}
     inputs = [each for each in network.input if each.name not in constants]
     if len(inputs) != 1 or not network.output:
-        raise InvalidModelError("expected a network from pixels, its one input, to outputs that have names.")
+        raise InvalidModelError(f"{path}: {NO_PICTURE_NETWORK}")
     source, main = inputs[0], network.output[0].name
     maker = {name: node for node in network.node for name in node.output if name}
     for layer in cut.layers:
@@ -72,7 +84,7 @@ def apply(model: Any, cut: Cut) -> dict[str, bool]:
     found = {name: name != main and _is_channels_first(name, maker, constants) for name in wanted}
     before = _enter_preprocessed(maker, source.name) if cut.preprocessed else set()
     needed = _reachable(wanted, maker)
-    if beyond := sorted(before & needed):
+    if beyond := [name for name in wanted if name in before] or sorted(before & needed):
         raise UsageError(f"{beyond[0]!r} lies before the normalisation, which a preprocessed input leaves out.")
     if cut.size is not None:
         _resize(source, cut.size)
@@ -141,6 +153,18 @@ def _resize(source: Any, size: tuple[int | None, int | None]) -> None:
             axes[i].dim_param = f"axis_{i}"
         else:
             axes[i].dim_value = side
+
+
+def _write_zero_points(network: Any) -> None:
+    constants = {tensor.name: tensor for tensor in network.initializer}
+    for node in network.node:
+        if node.op_type == "DequantizeLinear" and len(node.input) == 2 and set(node.input) <= set(constants):
+            weight, scale = (constants[name] for name in node.input)
+            if weight.data_type == _INT8:
+                zeros = type(weight)(name=f"{weight.name}/zero", data_type=_INT8, dims=scale.dims)
+                zeros.raw_data = bytes(math.prod(scale.dims))
+                network.initializer.append(zeros)
+                node.input.append(zeros.name)
 
 
 def _reachable(outputs: Iterable[str], maker: Mapping[str, Any]) -> set[str]:

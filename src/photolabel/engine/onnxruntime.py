@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import extras, graph, progress, silence
+from .. import extras, progress, silence
 from ..errors import InvalidModelError, UsageError
 from . import cuts, soundness
 from .cuts import WHOLE, Cut
@@ -38,9 +38,10 @@ _ENTRIES = {
     "session.inter_op.allow_spinning": "0",
     # On ARM it may otherwise multiply in bf16.
     "mlas.enable_gemm_fastmath_arm64_bfloat16": "0",
-    # Processors without VNNI add up pairs of 8-bit products in 16 bits, which overflow with full-range weights.
-    "session.x64quantprecision": "1",
 }
+# Processors without VNNI add up pairs of 8-bit products in 16 bits, which overflow with weights of the full range. This
+# makes such weights unsigned first; it fails where their zero points are not written out.
+_INT8_ENTRIES = {"session.x64quantprecision": "1"}
 # TF32 keeps 10 bits of each factor. The search of the fastest algorithm, CUDA's default, may find another each time.
 _CUDA_OPTIONS = {"use_tf32": "0", "cudnn_conv_algo_search": "HEURISTIC"}
 
@@ -53,6 +54,10 @@ class ONNXRuntime:
     def __init__(self, path: Path, precision: Precision, threads: int, cut: Cut) -> None:
         if precision == "bf16":
             raise UsageError("precision bf16: ONNX Runtime does not compute in it. Use fp32, int8 or OpenVINO.")
+        if os.environ.get("ORT_LOAD_CONFIG_FROM_MODEL") == "1":
+            raise UsageError(
+                "ORT_LOAD_CONFIG_FROM_MODEL=1 lets a network's file say how it is run, and files be written: unset it."
+            )
         self.precision: Precision = precision
         self._lock = threading.Lock()
         self._runtime = load()
@@ -61,7 +66,7 @@ class ONNXRuntime:
         session, self._outputs = self._open(path, threads, cut)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or not all(each.type.startswith("tensor(") for each in [*inputs, *outputs]):
-            raise InvalidModelError(f"{path}: {soundness.NO_PICTURE_NETWORK}")
+            raise InvalidModelError(f"{path}: {cuts.NO_PICTURE_NETWORK}")
         self._input = inputs[0].name
         self.shape: Shape = _shape(inputs[0])
         self._outputs = self._outputs or {outputs[0].name: False}
@@ -96,19 +101,16 @@ class ONNXRuntime:
         """The session, and what a cut gives out."""
         network: str | bytes = os.fspath(path)
         outputs: dict[str, bool] = {}
-        if cut == WHOLE:
+        if cut == WHOLE and self.precision != "int8":
             soundness.check(path)
         else:
-            model = graph.check(path)
-            outputs = cuts.apply(model, cut)
-            network = model.SerializeToString()
-            del model
+            network, outputs = cuts.read(path, cut, zero_points=self.precision == "int8")
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.use_deterministic_compute = True
         options.log_severity_level = _SILENT
-        for key, value in _ENTRIES.items():
+        for key, value in (_ENTRIES | (_INT8_ENTRIES if self.precision == "int8" else {})).items():
             options.add_session_config_entry(key, value)
         on_cuda, on_processor = [(_CUDA, _CUDA_OPTIONS), _CPU], [_CPU]
         with progress.status(f"compiling {path.stem} for ONNX Runtime ..."):
@@ -130,7 +132,6 @@ class ONNXRuntime:
                 options,
                 providers=providers,
                 enable_fallback=0,  # which would be announced on stdout
-                read_config_from_model=0,  # a stranger's file has no say in how it is run
             )
         except self._errors:
             return None

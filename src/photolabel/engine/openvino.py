@@ -94,7 +94,7 @@ class OpenVINO:
         else:
             network, self._outputs = self._cut(path, cut)
         if len(network.inputs) != 1 or not all(output.names for output in network.outputs):
-            raise InvalidModelError(f"{path}: {soundness.NO_PICTURE_NETWORK}")
+            raise InvalidModelError(f"{path}: {cuts.NO_PICTURE_NETWORK}")
         self.shape: Shape = _shape(network.inputs[0])
         # An output may have several names; those asked for are the ones that count.
         self._outputs = self._outputs or {min(network.outputs[0].names): False}
@@ -177,14 +177,12 @@ class OpenVINO:
 
     def _cut(self, path: Path, cut: Cut) -> tuple[Any, dict[str, bool]]:
         """The compiled part of a network, and what it gives out."""
-        model = graph.check(path)
-        outputs = cuts.apply(model, cut)
-        network = model.SerializeToString()
-        del model
+        network, outputs = cuts.read(path, cut)
         return self._compiled(network, path, cut), outputs
 
     def _compiled(self, network: Path | bytes, path: Path, cut: Cut) -> Any:
-        with progress.status(f"compiling {path.stem} for this processor (once) ..."):
+        once = " (once)" if cut == WHOLE else ""
+        with progress.status(f"compiling {path.stem} for this processor{once} ..."):
             try:
                 return self._core.compile_model(self._core.read_model(network), "CPU", self._options)
             except RuntimeError:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from . import Cut, Shape
 
-NO_PICTURE_NETWORK = "expected a network from pixels, its one input, to outputs that have names."
-
 
 def is_ours(path: Path) -> bool:
     """Whether photolabel wrote the file itself and has it on record: then it was looked into before."""
