@@ -442,6 +442,14 @@ def test_another_size(tiny: Path, runtime: str, size: tuple[int | None, int | No
         np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-2)
 
 
+def test_shapes_that_a_file_states_do_not_bind_another_size(tiny: Path, tmp_path: Path, runtime: str) -> None:
+    path = tmp_path / "stated.onnx"
+    onnx.save(onnx.shape_inference.infer_shapes(onnx.load(tiny)), path)
+    cut = engine.Cut(layers=("block5_pool",), only=True, size=(64, 96))
+    assert not onnx.load_from_string(cuts.read(path, cut)[0]).graph.value_info
+    assert engine.open_engine(path, cut=cut, runtime=runtime)(np.ones((1, 64, 96, 3), np.float32)).shape == (1, 2, 3, 8)
+
+
 def test_a_size_that_dense_layers_do_not_take(tiny: Path, runtime: str) -> None:
     with pytest.raises(UsageError, match="cannot be run on pictures of 64 x 96"):
         engine.open_engine(tiny, cut=engine.Cut(size=(64, 96)), runtime=runtime)
