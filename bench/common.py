@@ -203,7 +203,7 @@ def report(
     """Print a bench's section, write it to the page unless told not to, and return whether no bar was missed."""
     said = {True: "reached", False: "**missed**", None: "not judged"}
     judged = table([of, "is", most, ""], [(x.what, x.found, x.bar, said[x.reached]) for x in bars])
-    body = "\n".join([*lines, "", *judged])
+    body = "\n".join([*lines, *(["", *judged] if bars else [])])
     print(f"## {title}\n\n{body}\n", flush=True)
     if not args.print:
         PAGE.write_text(with_section(PAGE.read_text("utf-8"), title, body), "utf-8")

@@ -135,8 +135,8 @@ def main() -> None:
         *common.table(["25 megapixels", "file, MB", "MB", "seconds"], rows),
         "",
         (
-            f"A JPEG of 24 megapixels: {ours:.3f} s; by Pillow's own decoding and converting {theirs:.3f} s; medians of "
-            f"{args.runs} runs."
+            f"A JPEG of 24 megapixels: {ours:.3f} s; by Pillow's own decoding and converting {theirs:.3f} s; medians "
+            f"of {args.runs} runs."
         ),
     ]
     met = common.report("Reading photos", lines, bars, args=args, of="the most of any kind", most="at most")

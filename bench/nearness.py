@@ -3,8 +3,8 @@
 usage: python bench/nearness.py FOLDER
 
 Prints one JSON object. The photos are those of the folder that PHOTOLABEL_SHARED names, or that lies beside the
-checkout as `shared`; VGG16's convolutions are made by the tool there, and kept in FOLDER. The features are those of
-the last block, averaged over each photo.
+checkout as `shared`; VGG16's convolutions are made by the tool there. FOLDER is for what is made on the way. The
+features are those of the last block, averaged over each photo.
 """
 
 from __future__ import annotations
@@ -27,12 +27,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("PHOTOLABEL_SHARED", ROOT.parent / "shared"))
 
 
-def base(folder: Path) -> Path | None:
-    """The real convolutions as an h5 file, made if need be; None where they cannot be."""
-    kept, tool = ROOT / ".cache" / "vgg16_base.h5", SHARED / "tools" / "make_vgg16_base.py"
-    if kept.is_file():  # the tests made it
-        return kept
-    made = folder / "vgg16_base.h5"
+def base() -> Path | None:
+    """The real convolutions as an h5 file, made if need be, where the tests look too; None where they cannot be."""
+    made, tool = ROOT / ".cache" / "vgg16_base.h5", SHARED / "tools" / "make_vgg16_base.py"
     if not made.is_file() and tool.is_file():
         part = made.with_suffix(".part")
         if subprocess.run([sys.executable, str(tool), str(part)], stdout=sys.stderr, check=False).returncode == 0:
@@ -91,7 +88,7 @@ def main() -> None:
     if not photos:
         print(json.dumps({"skipped": "agreement: skipped, for the shared photos are not beside this checkout"}))
         return
-    source = base(folder)
+    source = base()
     away = "VGG16's convolutions are not at hand"
     cosine = cosines(source, photos, folder) if source else dict.fromkeys(("bf16", "int8"), away)
     found = {"photos": len(photos), "cosine": cosine, "right": {x: right(photos, x) for x in ("fp32", "int8")}}
