@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
     "errors", "extras", "progress", "spec", "labels",
-    "network", "download", "records", "store",
+    "writing", "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
     "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "doctor",
