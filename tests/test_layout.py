@@ -15,7 +15,7 @@ ROOMS = [
     "writing", "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "graph", "layers", "draw",
-    "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "doctor",
+    "engine", "quantize", "artefacts", "exporting", "keeping", "bundles", "agreement", "classifier", "doctor",
     "output",
     "cli",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ _ROOMS = {
     "RankedLabel": "classifier",
     "classify": "classifier",
     "errors": "errors",
+    "export": "exporting",
     "load": "classifier",
     "plot": "draw",
     "summary": "draw",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from .classifier import Answer, Classifier, Prediction, RankedLabel, classify, load
     from .draw import plot, summary
     from .errors import PhotolabelError
+    from .exporting import export
     from .images import Limits
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "classify",
     "errors",
+    "export",
     "load",
     "plot",
     "summary",

@@ -9,11 +9,20 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
 from . import engine, graph, images, models, progress, quantize, store, weights
-from .errors import InvalidModelError, InvalidWeightsError, MissingWeightsError, OfflineError, StoreError, UsageError
+from .errors import (
+    InvalidModelError,
+    InvalidWeightsError,
+    MissingWeightsError,
+    OfflineError,
+    StoreError,
+    UsageError,
+    WeightsMismatchError,
+)
 from .models import Model
 from .store import Asset
 
@@ -37,10 +46,13 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
                 "pip install --force-reinstall --no-deps photolabel"
             )
         return model.path
-    assert model.weights
     cache = store.Store()
     if weights_file is not None:
         return _from_users_file(cache, model, weights_file)
+    if model.weights is None:
+        raise MissingWeightsError(
+            f"{model.name} has no weights: it is no known model, so give them with --weights FILE."
+        )
     made = _name(model, model.weights.digest)
     if not cache.check(made):
         with cache.lock(made):  # of several processes one fetches
@@ -163,7 +175,7 @@ def others_copy(model: Model) -> Path | None:
 def import_weights(model: Model, weights_file: Path, *, into: store.Store, name: str) -> None:
     """Write the network of `model` with a user's own weights into the store `into` as `name`."""
     digest = _digest_of_users(store.Store(), weights_file)
-    _make(into, models.with_weights(model, digest), weights_file, name, digest=digest)
+    _make(into, _given(model, weights_file, digest), weights_file, name, digest=digest)
 
 
 def _name(model: Model, digest: str) -> str:
@@ -219,10 +231,27 @@ def _fetch(cache: store.Store, model: Model) -> Path:
 
 def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
     digest = _digest_of_users(cache, path)
-    made = _name(model, digest)
+    given = _given(model, path, digest)
+    # A model that a file describes may call itself anything, vgg16 too.
+    made = _name(model, digest) if model.weights else f"described-{digest.partition(':')[2][:16]}.onnx"
     if not cache.check(made):
-        _make(cache, models.with_weights(model, digest), path, made, digest=digest)
+        _make(cache, given, path, made, digest=digest)
     return cache.path(made)
+
+
+def _given(model: Model, path: Path, digest: str) -> Model:
+    """Return `model` with a user's own weights; they may say themselves what they are, and are held to it."""
+    told = models.described(path)  # only now: what is found later to have that hash said this
+    if model.weights is None:
+        if told is None:
+            raise InvalidWeightsError(f"{path}: it was changed while it was read. Try again.")
+        return replace(told, name=model.name)
+    if told and not models.agree(model, told):
+        raise WeightsMismatchError(
+            f"{path.name}: not weights for {model.name}: the file says that it is of another network, or takes its "
+            "pixels otherwise. Leave --model out, and it is used as it says."
+        )
+    return models.with_weights(model, digest)
 
 
 def _digest_of_users(cache: store.Store, path: Path) -> str:

@@ -236,20 +236,20 @@ def load(
     """Return a classifier: a model by name (`"vgg16"`) or the path of an ONNX file, ready to run.
 
     Without `model`, the one that PHOTOLABEL_MODEL names, else VGG16 where its weights are on this machine, else the
-    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
-    a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
-    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
-    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. `precision` is `"fp32"`, `"bf16"`
-    where the processor has it, or `"int8"`: weights of a quarter of the size, faster, and probabilities that differ a
-    little (`photolabel models verify NAME --precision int8 PHOTO ...` says by how much). `threads` is how many
-    processors to use, by default all. Raises a `ModelError` or `StoreError` where there is no model to be had, and
-    `UsageError` for a wrong argument.
+    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on a
+    terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
+    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's, and a safetensors
+    file that `photolabel.export` wrote says all of itself. `recipe` is the way to make the input (`"crop"`, `"keras"`,
+    ...), by default the model's own. `precision` is `"fp32"`, `"bf16"` where the processor has it, or `"int8"`: weights
+    of a quarter of the size, faster, and probabilities that differ a little (`photolabel models verify NAME --precision
+    int8 PHOTO ...` says by how much). `threads` is how many processors to use, by default all. Raises a `ModelError` or
+    `StoreError` where there is no model to be had, and `UsageError` for a wrong argument.
     """
     if model is not None:
         known = models.resolve(model)  # type: ignore[arg-type]
     elif weights is not None:
         pinned = os.environ.get("PHOTOLABEL_MODEL")
-        known = models.resolve(pinned) if pinned else models.fitting(Path(weights))
+        known = models.described(Path(weights)) or (models.resolve(pinned) if pinned else models.fitting(Path(weights)))
     else:
         known = artefacts.default()
     known.recipe(recipe)  # a wrong name should not wait for a download
@@ -259,13 +259,14 @@ def load(
         path = artefacts.quantized(described, path)
     run = engine.open_engine(path, precision=precision, threads=threads)
     # By what it turned out to be: the default may be another model where, or when, it is unpickled.
-    name = known.name if known.path is None or known.name == models.BUNDLED else known.path
+    # A file may call itself anything. Neither name nor path: the weights say what they are.
+    name = known.name if known == models.known().get(known.name) else known.path
     reload = (name, weights, recipe, precision, threads, limits)
     return Classifier(described, run, recipe=recipe, limits=limits, reload=reload)
 
 
 def _reload(
-    model: str | Path,
+    model: str | Path | None,
     weights: str | None,
     recipe: str | None,
     precision: str,

@@ -170,7 +170,8 @@ def _sized(paths: Iterable[Path]) -> tuple[tuple[Path, int], ...]:
 def bring(name: str, path: Path, *, model: str | None = None) -> Path:
     """Keep a file of the user's as the model `name`; return where. What it was made from may go.
 
-    The file is an ONNX file that describes itself, or weights for the known network `model` (default: vgg16). Raises
+    The file is an ONNX file that describes itself, or weights for the known network `model` (default: what the file
+    says itself, or else vgg16). Raises
     `UsageError` for a name that is taken, and the `ModelError` of whatever is wrong with the file.
     """
     kept, file = models.own_store(), models.own_file(name)
@@ -183,7 +184,7 @@ def bring(name: str, path: Path, *, model: str | None = None) -> Path:
             raise UsageError(f"{path} is an ONNX file: it has its own network, so there is no --model to choose.")
         _copy(kept, file, path)
         return kept.path(file)
-    network = models.known().get(model or "vgg16")
+    network = models.known().get(model) if model else models.described(path) or models.known()["vgg16"]
     if network is None or network.spec is None:
         able = ", ".join(each.name for each in models.known().values() if each.spec)
         raise UsageError(f"--model {model}: weights can be given to one of {able}.")
