@@ -50,9 +50,7 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
     if weights_file is not None:
         return _from_users_file(cache, model, weights_file)
     if model.weights is None:
-        raise MissingWeightsError(
-            f"{model.name} has no weights: it is no known model, so give them with --weights FILE."
-        )
+        raise MissingWeightsError(f"{model.name} is no known model: expected a file of its weights (--weights).")
     made = _name(model, model.weights.digest)
     if not cache.check(made):
         with cache.lock(made):  # of several processes one fetches

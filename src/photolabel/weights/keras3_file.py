@@ -63,6 +63,7 @@ def _outline(notes: _Notes, spec: Spec, arrays: Arrays) -> list[tuple[int, NDArr
     room = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
     room.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
     room.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    room.set_obj_track_times(False)
     places = []
     counts: dict[str, int] = {}
     with h5py.File(notes, "w") as file:
