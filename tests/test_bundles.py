@@ -22,7 +22,7 @@ import pytest
 
 import photolabel
 from photolabel import artefacts, bundles, keeping, models
-from photolabel.errors import DiskFullError, HashMismatchError, InvalidBundleError, UsageError
+from photolabel.errors import DiskFullError, HashMismatchError, InvalidBundleError, OutputError, UsageError
 from photolabel.labels import Label
 from photolabel.store import Store
 
@@ -96,6 +96,11 @@ def test_an_imported_model_travels(archive: Path, elsewhere: Path, monkeypatch: 
         there = classifier.classify(PHOTO, top=None)
     assert there.record() == here.record() and there.model == "mine"
     assert bundles.unbundle(archive) == [("mine", False)], "twice does no harm"
+
+
+def test_an_archive_that_cannot_be_written(kept: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written: No such file or directory"):
+        bundles.bundle(tmp_path / "missing" / "x.tar")
 
 
 @pytest.fixture

@@ -161,6 +161,12 @@ def test_a_bad_photo_costs_only_its_own_line(tmp_path: Path) -> None:
         (["plot", "-o", "x.jpg"], 2, ".png or .svg"),
         (["plot", "-o", "x.png", "--style", "cubist"], 2, "cubist"),
         (["plot", "-o", "missing/x.png"], 4, "missing/x.png: cannot be written"),
+        (["export", "vgg16"], 2, "--output"),
+        (["export", "vgg61", "-o", "x.onnx"], 3, "vgg16"),
+        (["export", "vgg16", "-o", "x.pth"], 2, ".onnx, .keras, .weights.h5, .safetensors"),
+        (["export", "vgg16", "-o", "x.keras", "--precision", "int8"], 2, "as .onnx only"),
+        (["export", "vgg16", "-o", "missing/x.onnx"], 4, "missing/x.onnx: cannot be written"),
+        (["export", "vgg16", "-o", "x.onnx"], 3, "PHOTOLABEL_OFFLINE"),
     ],
     ids=lambda value: " ".join(value)[-40:] if isinstance(value, list) else None,
 )

@@ -12,10 +12,10 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
     "errors", "extras", "progress", "spec", "labels",
-    "network", "download", "records", "store",
+    "writing", "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
-    "engine", "quantize", "artefacts", "keeping", "bundles", "agreement", "classifier", "export", "vgg", "doctor",
+    "engine", "quantize", "artefacts", "exporting", "keeping", "bundles", "agreement", "classifier", "vgg", "doctor",
     "sources", "output", "sidecars",
     "keras", "keras_compat",
     "cli",

@@ -29,6 +29,7 @@ _ROOMS = {
     "VGG19": "vgg",
     "classify": "classifier",
     "errors": "errors",
+    "export": "exporting",
     "load": "classifier",
     "plot": "draw",
     "summary": "draw",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from .classifier import Answer, Classifier, Prediction, RankedLabel, classify, load
     from .draw import plot, summary
     from .errors import PhotolabelError
+    from .exporting import export
     from .images import Limits
     from .vgg import VGG11, VGG13, VGG16, VGG16C, VGG19
 
@@ -57,6 +59,7 @@ __all__ = [
     "__version__",
     "classify",
     "errors",
+    "export",
     "load",
     "plot",
     "summary",

@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +27,7 @@ from .errors import (
     PhotoError,
     StoreError,
     UsageError,
+    WeightsMismatchError,
 )
 from .models import Model
 from .store import Asset
@@ -57,10 +58,11 @@ def locate(model: Model, *, weights_file: Path | None = None) -> Path:
                 "pip install --force-reinstall --no-deps photolabel"
             )
         return model.path
-    assert model.weights
     cache = store.Store()
     if weights_file is not None:
         return _from_users_file(cache, model, weights_file)
+    if model.weights is None:
+        raise MissingWeightsError(f"{model.name} is no known model: expected a file of its weights (--weights).")
     made = _name(model, model.weights.digest)
     if not cache.check(made):
         with cache.lock(made):  # of several processes one fetches
@@ -359,7 +361,7 @@ def others_copy(model: Model) -> Path | None:
 def import_weights(model: Model, weights_file: Path, *, into: store.Store, name: str) -> None:
     """Write the network of `model` with a user's own weights into the store `into` as `name`."""
     digest = _digest_of_users(store.Store(), weights_file)
-    _make(into, models.with_weights(model, digest), weights_file, name, digest=digest)
+    _make(into, _given(model, weights_file, digest), weights_file, name, digest=digest)
 
 
 def _name(model: Model, digest: str) -> str:
@@ -415,10 +417,27 @@ def _fetch(cache: store.Store, model: Model) -> Path:
 
 def _from_users_file(cache: store.Store, model: Model, path: Path) -> Path:
     digest = _digest_of_users(cache, path)
-    made = _name(model, digest)
+    given = _given(model, path, digest)
+    # A model that a file describes may call itself anything, vgg16 too.
+    made = _name(model, digest) if model.weights else f"described-{digest.partition(':')[2][:16]}.onnx"
     if not cache.check(made):
-        _make(cache, models.with_weights(model, digest), path, made, digest=digest)
+        _make(cache, given, path, made, digest=digest)
     return cache.path(made)
+
+
+def _given(model: Model, path: Path, digest: str) -> Model:
+    """Return `model` with a user's own weights; they may say themselves what they are, and are held to it."""
+    told = models.described(path)  # only now: what is found later to have that hash said this
+    if model.weights is None:
+        if told is None:
+            raise InvalidWeightsError(f"{path}: it was changed while it was read. Try again.")
+        return replace(told, name=model.name)
+    if told and not models.agree(model, told):
+        raise WeightsMismatchError(
+            f"{path.name}: not weights for {model.name}: the file says that it is of another network, or takes its "
+            "pixels otherwise. Leave --model out, and it is used as it says."
+        )
+    return models.with_weights(model, digest)
 
 
 def _digest_of_users(cache: store.Store, path: Path) -> str:

@@ -18,16 +18,16 @@ import re
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import BinaryIO
 
-from . import artefacts, keeping, models, progress
+from . import artefacts, keeping, models, progress, writing
 from .errors import DiskFullError, HashMismatchError, InvalidBundleError, InvalidModelError, UsageError
 from .models import Model
-from .records import CHUNK, opened, temporary_path
+from .records import CHUNK, opened
 from .store import Store, digest_of
 
 FORMAT = "photolabel-bundle/1"
@@ -57,8 +57,8 @@ class Member:
 def bundle(out: Path, names: Sequence[str] = ()) -> list[Member]:
     """Write the models of these names, by default all that are here, into the archive `out`; return what is in it.
 
-    A known model that is not here is fetched. The archive appears whole or not at all. Raises OSError where it cannot
-    be written.
+    A known model that is not here is fetched. The archive appears whole or not at all. Raises `OutputError` where it
+    cannot be written.
     """
     if out.suffix != ".tar":
         raise UsageError(f"expected the archive's name first, ending in .tar, got {str(out)!r}.")
@@ -93,7 +93,7 @@ def bundle(out: Path, names: Sequence[str] = ()) -> list[Member]:
     manifest = json.dumps({"format": FORMAT, "files": [asdict(each) for each in members]}, indent=1).encode()
     with (
         progress.bar(f"writing {out.name}", total=sum(each.size for each in members)) as tick,
-        _written(out) as file,
+        writing.whole(out) as file,
     ):
         _add(file, MANIFEST, [manifest], len(manifest))
         done = 0
@@ -156,20 +156,6 @@ def _add(file: BinaryIO, name: str, chunks: Sequence[bytes] | Iterator[bytes], s
     for data in chunks:
         file.write(data)
     file.write(bytes(-size % _BLOCK))
-
-
-@contextmanager
-def _written(out: Path) -> Iterator[BinaryIO]:
-    temporary = temporary_path(out)
-    try:
-        with temporary.open("xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out)
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
 
 
 # -- in

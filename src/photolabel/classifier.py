@@ -315,17 +315,18 @@ def load(
     """Return a classifier: a model by name (`"vgg16"`) or the path of an ONNX file, ready to run.
 
     Without `model`, the one that PHOTOLABEL_MODEL names, else VGG16 where its weights are on this machine, else the
-    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on
-    a terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
-    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's. `recipe` is the
-    way to make the input (`"crop"`, `"keras"`, ...), by default the model's own. An ONNX file that photolabel did not
-    make needs `labels`, a file of its classes or the word `"imagenet"`, and as `recipe` one of `photolabel.conventions`
-    (`"torchvision"`, ...) or a JSON file of that form. `precision` is `"fp32"`, `"bf16"`
-    where the processor has it, or `"int8"`: weights of a quarter of the size, faster, and probabilities that differ a
-    little (`photolabel models verify NAME --precision int8 PHOTO ...` says by how much). `threads` is how many
-    processors to use, by default all. `engine` is what runs the network: `"openvino"`, or `"onnxruntime"`, an extra,
-    which runs it on a GPU where the installed package can. Raises a `ModelError` or `StoreError` where there is no
-    model to be had, `MissingExtraError` where the engine is not installed, and `UsageError` for a wrong argument.
+    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on a
+    terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
+    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's, and a safetensors
+    file that `photolabel.export` wrote says all of itself. `recipe` is the way to make the input (`"crop"`, `"keras"`,
+    ...), by default the model's own. An ONNX file that photolabel did not make needs `labels`, a file of its classes or
+    the word `"imagenet"`, and as `recipe` one of `photolabel.conventions` (`"torchvision"`, ...) or a JSON file of that
+    form. `precision` is `"fp32"`, `"bf16"` where the processor has it, or `"int8"`: weights of a quarter of the size,
+    faster, and probabilities that differ a little (`photolabel models verify NAME --precision int8 PHOTO ...` says by
+    how much). `threads` is how many processors to use, by default all. `engine` is what runs the network: `"openvino"`,
+    or `"onnxruntime"`, an extra, which runs it on a GPU where the installed package can. Raises a `ModelError` or
+    `StoreError` where there is no model to be had, `MissingExtraError` where the engine is not installed, and
+    `UsageError` for a wrong argument.
     """
     if labels is not None:
         return _load_foreign(
@@ -346,7 +347,7 @@ def load(
         known = models.resolve(model)  # type: ignore[arg-type]
     elif weights is not None:
         pinned = os.environ.get("PHOTOLABEL_MODEL")
-        known = models.resolve(pinned) if pinned else models.fitting(Path(weights))
+        known = models.described(Path(weights)) or (models.resolve(pinned) if pinned else models.fitting(Path(weights)))
     else:
         known = artefacts.default()
     known.recipe(recipe)  # a wrong name should not wait for a download
@@ -354,7 +355,8 @@ def load(
     described = models.read(path) if known.path is None else known
     network = _network(described, path, precision, threads, engine)
     # By what it turned out to be: the default may be another model where, or when, it is unpickled.
-    name = known.name if known.path is None or known.name == models.BUNDLED else known.path
+    # A file may call itself anything. Neither name nor path: the weights say what they are.
+    name = known.name if known == models.known().get(known.name) else known.path
     reload = (name, weights, None, recipe, precision, threads, limits, engine)
     return Classifier(described, network.open(), recipe=recipe, limits=limits, reload=reload, network=network)
 
@@ -393,7 +395,7 @@ def _network(described: Model, path: Path, precision: str, threads: int | None, 
 
 
 def _reload(
-    model: str | Path,
+    model: str | Path | None,
     weights: str | None,
     labels: str | None,
     recipe: str | None,

@@ -179,7 +179,8 @@ def bring(
     """Keep a file of the user's as the model `name`; return where. What it was made from may go.
 
     The file is an ONNX file that describes itself, or one that does not, with its `labels` and the `recipe` of its
-    input as in `photolabel.load`, or weights for the known network `model` (default: vgg16). Raises
+    input as in `photolabel.load`, or weights for the known network `model` (default: what the file says itself, or else
+    vgg16). Raises
     `UsageError` for a name that is taken, and the `ModelError` of whatever is wrong with the file.
     """
     kept, file = models.own_store(), models.own_file(name)
@@ -200,7 +201,7 @@ def bring(
             raise UsageError(f"{path} is an ONNX file: it has its own network, so there is no --model to choose.")
         _copy(kept, file, path)
         return kept.path(file)
-    known = models.known().get(model or "vgg16")
+    known = models.known().get(model) if model else models.described(path) or models.known()["vgg16"]
     if known is None or known.spec is None:
         able = ", ".join(each.name for each in models.known().values() if each.spec)
         raise UsageError(f"--model {model}: weights can be given to one of {able}.")

@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
@@ -14,7 +15,14 @@ from pathlib import Path
 from typing import Literal
 
 from . import metadata, store, weights
-from .errors import InvalidModelError, MissingWeightsError, UnknownModelError, UsageError, WeightsMismatchError
+from .errors import (
+    InvalidModelError,
+    InvalidWeightsError,
+    MissingWeightsError,
+    UnknownModelError,
+    UsageError,
+    WeightsMismatchError,
+)
 from .images import CROP, CROP_BILINEAR, KERAS, Recipe
 from .labels import Label, imagenet
 from .spec import VGG16, VGG19, Spec
@@ -67,7 +75,7 @@ class Model:
 
     `recipes` are the ways to make its input, the default first; `labels` name its outputs in order. A model
     that photolabel builds itself has a `spec` and its `normalisation`; one of the known ones has its published
-    `weights`, and one that is an ONNX file already has its `path`.
+    `weights`, one that is an ONNX file already has its `path`, and one that a weights file describes neither.
     """
 
     name: str
@@ -286,28 +294,37 @@ def read(path: Path) -> Model:
     Everything in it is checked: the file may be a stranger's. Raises `InvalidModelError`.
     """
     found = _metadata(path)
+    if "photolabel.format" not in found:
+        raise InvalidModelError(
+            f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one says nothing of itself. For a "
+            "classifier of your own, say what its classes and its input are: --labels FILE --recipe NAME."
+        )
+    try:
+        return replace(parse(found), path=path)
+    except InvalidModelError as error:
+        raise InvalidModelError(f"{path}: {error}") from None
+
+
+def parse(found: Mapping[str, str]) -> Model:
+    """Return the model that the metadata of a file describe, as `Model.describe` made them.
+
+    Everything in them is checked: the file may be a stranger's. Raises `InvalidModelError`.
+    """
     form = found.get("photolabel.format")
     if form != FORMAT:
-        came, hint = f"is of format {form and form[:20]!r}", ""
-        if form is None:
-            came = "says nothing of itself"
-            hint = " For a classifier of your own, say what its classes and its input are: --labels FILE --recipe NAME."
         raise InvalidModelError(
-            f"{path}: expected an ONNX file of photolabel's format {FORMAT}; this one {came}.{hint}"
+            f"expected a file of photolabel's format {FORMAT}; this one is of format {(form or '')[:20]!r}."
         )
     try:
         recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
         accuracy = _accuracy(json.loads(found["photolabel.accuracy"])) if "photolabel.accuracy" in found else None
-        spec = normalisation = None
-        if "photolabel.spec" in found:
-            spec = Spec.from_dict(json.loads(found["photolabel.spec"]))
-            normalisation = _normalisation(json.loads(found["photolabel.normalisation"]))
+        spec, normalisation = network(found) or (None, None)
         name, source, licence = (found[f"photolabel.{key}"] for key in ("name", "source", "licence"))
     except (KeyError, ValueError, TypeError, RecursionError):
-        raise InvalidModelError(f"{path}: its description (photolabel.* metadata) is broken.") from None
+        raise InvalidModelError("its description (photolabel.* metadata) is broken.") from None
     if not recipes or len(labels) < 2:
-        raise InvalidModelError(f"{path}: its description holds {len(recipes)} recipes and {len(labels)} labels.")
+        raise InvalidModelError(f"its description holds {len(recipes)} recipes and {len(labels)} labels.")
     return Model(
         name=name,
         recipes=recipes,
@@ -317,8 +334,21 @@ def read(path: Path) -> Model:
         accuracy=accuracy,
         spec=spec,
         normalisation=normalisation,
-        path=path,
     )
+
+
+def network(found: Mapping[str, str]) -> tuple[Spec, Normalisation] | None:
+    """Return the architecture and the normalisation that the metadata of a file tell, None where they tell neither.
+
+    Raises `InvalidModelError` for what makes no sense: the file may be a stranger's.
+    """
+    if "photolabel.spec" not in found:
+        return None
+    try:
+        told = json.loads(found["photolabel.spec"]), json.loads(found["photolabel.normalisation"])
+        return Spec.from_dict(told[0]), _normalisation(told[1])
+    except (KeyError, ValueError, TypeError, RecursionError):
+        raise InvalidModelError("its description (photolabel.* metadata) is broken.") from None
 
 
 def _metadata(path: Path) -> dict[str, str]:
@@ -360,28 +390,62 @@ def _accuracy(value: object) -> Accuracy:
     raise ValueError("expected top1, top5 and source")
 
 
-def fitting(path: Path) -> Model:
-    """Return the known model whose network the weights file at `path` is of, by its number of convolutions.
+def described(path: Path) -> Model | None:
+    """Return the model that the weights file at `path` describes in itself, as those of `photolabel export` do.
 
-    PyTorch's formats are taken for torchvision's training, with its normalisation, and all others for Oxford's.
-    Raises `WeightsMismatchError` for another depth, and what `weights.describe` raises.
+    It has a spec and a normalisation, and neither a path nor published weights. None for a file that says nothing of
+    itself. Raises `InvalidWeightsError` for a description that is broken: the file may be a stranger's.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
         raise MissingWeightsError(f"{path}: no such weights file.")
+    told = weights.metadata(path)
+    if "photolabel.format" not in told:
+        return None
+    try:
+        model = parse(told)
+    except InvalidModelError as error:
+        raise InvalidWeightsError(f"{path.name}: {error}") from None
+    if not model.spec or not model.normalisation:
+        raise InvalidWeightsError(f"{path.name}: its description (photolabel.* metadata) lacks the network.")
+    if not model.spec.top or model.spec.classes != len(model.labels) or model.spec.shape[2] != 3:
+        raise InvalidWeightsError(
+            f"{path.name}: expected the network of a classifier of photos; it describes one of "
+            f"{model.spec.classes} classes, {len(model.labels)} labels and {model.spec.shape[2]} channels"
+            f"{'' if model.spec.top else ', without its top'}."
+        )
+    return model
+
+
+def agree(model: Model, told: Model) -> bool:
+    """Whether `told`, which a weights file says of itself, has the network and the normalisation of `model`."""
+    if model.spec is None or told.spec is None:
+        return False
+    return (replace(told.spec, name=model.spec.name), told.normalisation) == (model.spec, model.normalisation)
+
+
+def fitting(path: Path) -> Model:
+    """Return the model whose network the weights file at `path` is of: what it says itself, or else a known one.
+
+    Known ones are told by their number of convolutions; PyTorch's formats are taken for torchvision's training, with
+    its normalisation, and all others for Oxford's. Raises `WeightsMismatchError` for another depth, and what
+    `described` and `weights.describe` raise.
+    """
+    if told := described(path):
+        return told
     for spec in (VGG16, VGG19):
         # A file of just these numbers need not be opened to be told: loading the HDF5 library for it would
         # be felt in every warm start. Whether it is what it seems, `weights.read` finds when it makes the artefact.
         if 0 <= path.stat().st_size - 4 * spec.parameters < 2_000_000 and _is_hdf5(path):
             return known()[spec.name.lower()]
-    described = weights.describe(path)
-    suffix = "-torchvision" if described.format in ("torch", "safetensors") else ""
+    found = weights.describe(path)
+    suffix = "-torchvision" if found.format in ("torch", "safetensors") else ""
     depths = {sum(layer.kind == "Conv2D" for layer in spec.layers): spec for spec in (VGG16, VGG19)}
-    if described.convolutions not in depths:
+    if found.convolutions not in depths:
         raise WeightsMismatchError(
             f"{path.name}: expected the weights of VGG16 or VGG19, with {' or '.join(map(str, depths))} convolutions; "
-            f"this file has {described.convolutions}."
+            f"this file has {found.convolutions}."
         )
-    return known()[depths[described.convolutions].name.lower() + suffix]
+    return known()[depths[found.convolutions].name.lower() + suffix]
 
 
 def _is_hdf5(path: Path) -> bool:
@@ -404,5 +468,10 @@ def with_weights(model: Model, digest: str) -> Model:
 
 
 def normalisation_of(path: Path) -> Normalisation:
-    """Return what the weights in the file at `path` were trained on, told from its format."""
+    """Return what the weights in the file at `path` were trained on: what it says itself, or else what its format does.
+
+    Raises what `weights.metadata` and `weights.describe` raise, and `InvalidModelError` for a broken description.
+    """
+    if told := network(weights.metadata(path)):
+        return told[1]
     return TORCHVISION if weights.describe(path).format in ("torch", "safetensors") else CAFFE

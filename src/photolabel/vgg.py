@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import numpy as np
 
-from . import artefacts, draw, engine, export, graph, images, models, progress, spec, weights
+from . import artefacts, draw, engine, exporting, graph, images, labels, metadata, models, progress, spec, weights
 from .errors import InvalidModelError, MissingWeightsError, PhotoError, UsageError
+from .labels import Label
 from .models import CAFFE, Normalisation
 from .spec import Layer, Spec
 
@@ -90,7 +91,7 @@ class VGG:
         first kernel's inputs are blue, green, red.
         """
         if self._path is not None:
-            found = graph.arrays(self._path, _stored(self._path))
+            found = graph.arrays(self._path, _stored(self._path)[0])
             return MappingProxyType({name: found[name] for name in self.spec.learned})
         arrays = self._arrays if self._arrays is not None else _glorot(self.spec)
         result = {}
@@ -153,7 +154,29 @@ class VGG:
         Each can be given as `weights` to `VGG16` again. A file that is there already is replaced, once the new one is
         whole. Raises `UsageError` for another ending and `OutputError` where it cannot be written.
         """
-        export.write(Path(path), self.spec, self.weights, normalisation=self.normalisation)
+        # The published means are of three channels: a network of others takes what it is given.
+        normalisation = self.normalisation if self.spec.shape[2] == 3 else None
+        exporting.write(self.spec, self.weights, Path(path), normalisation=normalisation, describe=self._description())
+
+    def _description(self) -> dict[str, str]:
+        """What a file says of the network: all that a classifier needs, where it is one of photos."""
+        spec = self.spec
+        told = models.Model(
+            name=self.name,
+            recipes=(),
+            labels=(),
+            source="weights of the user's own",
+            licence="unknown: that of the weights",
+            spec=spec,
+            normalisation=self.normalisation,
+        )
+        height, width, channels = spec.shape
+        names_photos = spec.top and spec.activation == "softmax" and spec.classes > 1
+        if names_photos and channels == 3 and height == width:
+            own = tuple(Label(i, None, f"class_{i}") for i in range(spec.classes))
+            named = labels.imagenet() if spec.classes == 1000 else own
+            return replace(told, recipes=(self._recipe(),), labels=named).describe()
+        return {key: text for key, text in told.describe().items() if key.endswith((".spec", ".normalisation"))}
 
     def close(self) -> None:
         """Free the network's memory. Closing twice does no harm; a closed network raises `UsageError`."""
@@ -458,19 +481,18 @@ def _is_onnx(path: Path) -> bool:
         return file.read(1) == b"\x08"
 
 
-def _stored(path: Path) -> Spec:
-    found = models.read(path).spec
+def _stored(path: Path) -> tuple[Spec, Normalisation]:
+    found = models.network(metadata.read(path))
     if found is None:
         raise InvalidModelError(f"{path}: an ONNX file, but of no network of the VGG family that photolabel made.")
     return found
 
 
 def _of_onnx(made: Spec, path: Path) -> tuple[Normalisation, Arrays]:
-    arrays = graph.arrays(path, _stored(path))
+    stored, normalisation = _stored(path)
+    arrays = graph.arrays(path, stored)
     kept = {name: arrays[name] for name in arrays if made.top or name in made.learned}
     weights.check(kept, made)
-    normalisation = models.read(path).normalisation
-    assert normalisation  # a file with a spec has one
     return normalisation, kept
 
 

@@ -31,6 +31,7 @@ VERBS = {
     "summary": "print the table of a network's layers",
     "plot": "draw a network as PNG or SVG",
     "models": "list, download, import, verify, remove and bundle models",
+    "export": "write a model into a file for ONNX Runtime, Keras or PyTorch",
     "undo": "take back what --xmp wrote",
     "doctor": "check that all is well with this installation",
 }

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from ..errors import InvalidModelError, OutputError, UsageError
+from .. import writing
+from ..errors import InvalidModelError, UsageError
 from ..layers import Layer, harmless, layers, read
 from ..models import Model, known, resolve
 from ..spec import Spec
@@ -91,24 +90,6 @@ def plot(model: Network, path: str | Path, *, style: Literal["graph", "volumes"]
     if style not in _STYLES:
         raise UsageError(f"style {style!r}: expected one of {', '.join(_STYLES)}.")
     name, rows = _look(model)
-    _replace(path, write(_STYLES[style](scene.fit(harmless(name), 20, 400), rows)))
-
-
-def _replace(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all."""
-    temporary = path.with_name(f".photolabel-{secrets.token_hex(8)}.tmp")
-    try:
-        if path.is_dir():
-            raise OutputError(f"{path}: cannot be written: it is a folder.")
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:  # ValueError: a path that no system takes
-        reason = error.strerror if isinstance(error, OSError) else "no such path can be"
-        raise OutputError(f"{path}: cannot be written: {reason}.") from None
+    drawn = write(_STYLES[style](scene.fit(harmless(name), 20, 400), rows))
+    with writing.whole(path) as file:
+        file.write(drawn)

@@ -1,5 +1,7 @@
 """Weights files of every format, read as named arrays: one reader a format, none of which runs stored code.
 
+And two of them written: Keras 3's (`keras3_file`) and safetensors.
+
 `read` returns `Arrays`: for each layer that learns, by its name in the spec, the kernel and the bias, as Keras has
 them. Kernels of convolutions are (height, width, in, out), dense ones (in, out); the rows of the first dense kernel
 are in the order height, width, channels; the inputs of the first kernel are blue, green, red, whatever the file has.
@@ -90,9 +92,22 @@ def describe(path: Path) -> Description:
     return Description(format=form, convolutions=sum(len(shape) == 4 for shape in kernels))
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """Return what a weights file says of itself, key to value: only safetensors files can; {} for all others.
+
+    Raises `InvalidWeightsError` for a safetensors file that is broken, and for what cannot be read.
+    """
+    from . import safetensors
+
+    try:
+        return safetensors.metadata(path)
+    except InvalidWeightsError as error:
+        raise InvalidWeightsError(f"{path.name}: {error}") from error
+
+
 def sniff(path: Path) -> Format:
     """Return the format of a weights file, told from its content. Raises `InvalidWeightsError` for any other."""
-    from . import files, hdf5, keras3, npz, stored_zip
+    from . import files, hdf5, keras3, npz, safetensors, stored_zip
 
     with files.opened(path) as (file, size):
         head = file.read(9)
@@ -104,8 +119,7 @@ def sniff(path: Path) -> Format:
             if keras3.MEMBER in stored_zip.table(file, size):
                 return "keras3"
             return "npz" if npz.is_npz(file, size) else "torch"
-        # A header's length, below 4 GB, and its JSON. Before the next two: the length may begin as they do.
-        if head[4:] == bytes(4) + b"{":
+        if safetensors.begins(head):  # before the next two: its length may begin as they do
             return "safetensors"
         if head[:1] == b"\x80":  # a pickle of protocol 2, by which the older form begins
             return "torch"

@@ -6,9 +6,10 @@ flattened height, width, channels, and the first kernel's inputs blue, green, re
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from . import Arrays
     from .files import Array, Shapes
 
+_PIECE = 4 << 20  # bytes of an array handed on at a time
 _BLOCK = 16  # rows of a kernel turned at once: what they touch stays in the processor's cache
 
 
@@ -204,6 +206,62 @@ def _dense(kernel: NDArray[np.float32], layer: Layer, spec: Spec, layout: Layout
     for start in range(0, outputs, _BLOCK):
         target[..., start : start + _BLOCK] = source[start : start + _BLOCK].transpose(2, 3, 1, 0)
     return target.reshape(inputs, outputs)
+
+
+# -- turning back
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An array as a file of some layout stores it: its name and shape there, and its numbers, piece by piece."""
+
+    name: str
+    shape: tuple[int, ...]
+    pieces: Callable[[], Iterator[NDArray[np.float32]]]
+
+
+def stored(found: Arrays, spec: Spec, layout: Layout) -> Iterator[Stored]:
+    """Turn `found`, Keras' arrays, into those of a file of that `layout`, of which `arrays` makes the same again.
+
+    Takes the memory of a few pieces, not of an array.
+    """
+    first = next(iter(spec.learned))
+    for layer, names in zip(spec.learned.values(), layout.names(spec), strict=True):
+        kernel, bias = found[layer.name]
+        if layer.name == first and layout.inputs == "RGB" and layer.kernel[2] == 3:
+            kernel = kernel[:, :, ::-1]
+        turn = functools.partial(pieces, kernel)
+        if layout.kernels == "OIHW":
+            turn = (
+                functools.partial(pieces, kernel.transpose(3, 2, 0, 1))
+                if kernel.ndim == 4
+                else functools.partial(_dense_pieces, kernel, layer, spec, layout)
+            )
+        shapes = [usual for usual, *_ in _shapes(layer, spec, layout)]
+        yield Stored(name=names[0], shape=shapes[0], pieces=turn)
+        yield Stored(name=names[1], shape=shapes[1], pieces=functools.partial(pieces, bias))
+
+
+def _dense_pieces(kernel: Any, layer: Layer, spec: Spec, layout: Layout) -> Iterator[NDArray[np.float32]]:
+    """Undo `_dense`."""
+    inputs, outputs = layer.kernel
+    height, width, channels = 1, 1, inputs
+    if layer.name == _first_dense(spec) and layout.rows == "CHW":
+        height, width, channels = _flattened(spec)
+    source = kernel.reshape(height, width, channels, outputs)  # a view
+    for start in range(0, outputs, _BLOCK):
+        yield _plain(source[..., start : start + _BLOCK].transpose(3, 2, 0, 1))
+
+
+def pieces(array: NDArray[np.float32]) -> Iterator[NDArray[np.float32]]:
+    """Cut an array along its first axis into pieces of some megabytes; each is little-endian and in one piece."""
+    rows = max(1, _PIECE // max(1, array.nbytes // len(array)))
+    for start in range(0, len(array), rows):
+        yield _plain(array[start : start + rows])
+
+
+def _plain(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.ascontiguousarray(array, "<f4")
 
 
 def _float32(array: Array, name: str) -> NDArray[np.float32]:
