@@ -417,7 +417,7 @@ def test_an_archive_of_many_members_is_walked_in_bounded_memory(tmp_path: Path, 
 
 def test_a_count_of_more_members_than_its_field_can_hold(tmp_path: Path) -> None:
     path = put(tmp_path, one_stored(b"a.jpg", count=65_537, data=b""))
-    assert sum(item.error is None for item in find([path])) == 65_537
+    assert Counter(item.error is None for item in find([path])) == {True: 65_537}
 
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz"])
