@@ -240,7 +240,14 @@ def test_ways_that_double_at_every_link_are_gone_once(tmp_path: Path) -> None:
 @posix
 def test_a_folder_goes_by_its_own_name_where_it_is_not_left_out(tmp_path: Path) -> None:
     plant(tmp_path, "top/2021/x.jpg", "top/.best/y.jpg", "top/raw/z.jpg", "elsewhere/w.jpg")
-    for link, target in [("a", "2021"), ("b", ".best"), ("c", "../elsewhere"), ("d", "../elsewhere"), ("e", "raw")]:
+    for link, target in [
+        ("0", "2021"),
+        ("a", "2021"),
+        ("b", ".best"),
+        ("c", "../elsewhere"),
+        ("d", "../elsewhere"),
+        ("e", "raw"),
+    ]:
         (tmp_path / "top" / link).symlink_to(target)
     (tmp_path / "link").symlink_to("top")
     wanted = ["2021/x.jpg", "b/y.jpg", "c/w.jpg", "e/z.jpg"]

@@ -7,7 +7,6 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from ..decoding import sniff
 from ..errors import PhotoError, PhotoUnreadableError, UnsupportedFormatError
 from ..images import Limits, check_bytes, opened
 from . import tars, zips
@@ -27,16 +26,14 @@ def kind(path: str) -> str | None:
     None is every other file, and what cannot be opened: reading it will tell.
     """
     try:
-        with opened(path) as (file, status):
-            return _kind(file, status.st_size)
+        with opened(path) as (file, _):
+            return _kind(file)
     except PhotoError:
         return None
 
 
-def _kind(file: BinaryIO, size: int) -> str | None:
+def _kind(file: BinaryIO) -> str | None:
     head = file.read(tars.BLOCK) or b""  # None: a file of the system's that has nothing to say yet
-    if sniff(head) is not None:
-        return None
     if head.startswith(_ZIPS):
         return "zip"
     for magic, name in _FOREIGN.items():
@@ -104,6 +101,8 @@ def _tarred(
                 if len(data) < entry.size:
                     raise cut_short()
                 yield Item(photo=photo, path=path, data=data)
+    if isinstance(stream, Unpacked):
+        stream.finish()
 
 
 def _zipped(path: str, file: BinaryIO, status: os.stat_result, choice: Choice) -> Iterator[Item]:

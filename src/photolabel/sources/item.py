@@ -110,12 +110,12 @@ def _unzipped(file: BinaryIO, size: int, member: Member, zipped: Zipped) -> byte
     start = (
         member.offset + LOCAL_HEADER + int.from_bytes(header[26:28], "little") + int.from_bytes(header[28:], "little")
     )
-    if header[:4] != b"PK\3\4" or start + zipped.packed > size:
+    if header[:4] != b"PK\3\4":
         raise _damaged()
     file.seek(start)
     if zipped.deflated:
         data = _inflated(file, zipped.packed, member.size)
-    elif zipped.packed == member.size:
+    elif zipped.packed == member.size:  # else memory would be asked for that the archive cannot fill
         data = exactly(file, member.size)
     else:
         raise _damaged()

@@ -79,32 +79,46 @@ class Unpacked:
             if not self._some(min(position - self.position, 1 << 20)):
                 raise cut_short()
 
+    def finish(self) -> None:
+        """Read what is left, for the sake of the checksum at its end: that of gzip and xz stands for all before it."""
+        while not self._decoder.eof:
+            self._decode(self._next(), 1 << 20)
+
     def _some(self, most: int) -> bytes:
         """Return at least one byte and at most so many; none at the end."""
         while True:
-            data = b""
             if self._decoder.eof:  # gzip, bzip2 and xz files may be several, one behind the other
                 data = self._decoder.unused_data or self._piece()
                 if not data:
                     return b""
                 self._decoder = self._make()
-            elif self._decoder.needs_input and not (data := self._piece()):
-                raise cut_short()
-            try:
-                part: bytes = self._decoder.decompress(data, most)
-            except (OSError, zlib.error, lzma.LZMAError, EOFError) as error:
-                raise CorruptPhotoError(
-                    "The archive is broken, or asks for more memory than may be had to unpack it. "
-                    "What came before has been read."
-                ) from error
-            if part:
-                self.position += len(part)
-                if self.position > max(_FREE, _RATIO * self._read):
-                    raise PhotoTooLargeError(
-                        f"The archive unpacks to more than {_RATIO} times its size, as no archive of photos does. "
-                        "What came before has been read. Unpack it yourself if you trust it."
-                    )
+            else:
+                data = self._next()
+            if part := self._decode(data, most):
                 return part
+
+    def _next(self) -> bytes:
+        """Return what the decoder needs to go on."""
+        data = b""
+        if self._decoder.needs_input and not (data := self._piece()):
+            raise cut_short()
+        return data
+
+    def _decode(self, data: bytes, most: int) -> bytes:
+        try:
+            part: bytes = self._decoder.decompress(data, most)
+        except (OSError, zlib.error, lzma.LZMAError) as error:
+            raise CorruptPhotoError(
+                "The archive is broken, or asks for more memory than may be had to unpack it. "
+                "What came before has been read, but may be damaged too."
+            ) from error
+        self.position += len(part)
+        if self.position > max(_FREE, _RATIO * self._read):
+            raise PhotoTooLargeError(
+                f"The archive unpacks to more than {_RATIO} times its size, as no archive of photos does. "
+                "What came before has been read. Unpack it yourself if you trust it."
+            )
+        return part
 
     def _piece(self) -> bytes:
         data = self._file.read(_PIECE)
@@ -117,7 +131,6 @@ class _Gzip:
 
     def __init__(self) -> None:
         self._decoder = zlib.decompressobj(16 + zlib.MAX_WBITS)
-        self._more = False
 
     @property
     def eof(self) -> bool:
@@ -129,13 +142,10 @@ class _Gzip:
 
     @property
     def needs_input(self) -> bool:
-        return not self._more
+        return not self._decoder.unconsumed_tail
 
     def decompress(self, data: bytes, most: int) -> bytes:
-        part = self._decoder.decompress(self._decoder.unconsumed_tail + data, most)
-        # As many bytes as were asked for: more may wait inside, even when all the input has been taken.
-        self._more = len(part) == most or bool(self._decoder.unconsumed_tail)
-        return part
+        return self._decoder.decompress(self._decoder.unconsumed_tail + data, most)
 
 
 _DECODERS: dict[str, Callable[[], Any]] = {

@@ -114,7 +114,7 @@ def _pax(data: bytes, name: str | None) -> tuple[str | None, int | None, bool]:
     """Return the name, the size and whether the file is sparse, as an extended header has them. Raises ValueError."""
     size, sparse, at = None, False, 0
     while at < len(data) and data[at]:
-        space = data.index(b" ", at, at + 20)
+        space = data.index(b" ", at)
         end = at + int(data[at:space])
         if not space < end <= len(data) or data[end - 1 : end] != b"\n":
             raise ValueError
@@ -124,7 +124,7 @@ def _pax(data: bytes, name: str | None) -> tuple[str | None, int | None, bool]:
         if key == b"path" or key == b"GNU.sparse.name":
             name = _text(value)
         elif key == b"size":
-            size = int(value[:20])
+            size = int(value)
         sparse = sparse or key.startswith(b"GNU.sparse.")
         at = end
     return name, size, sparse
