@@ -476,9 +476,10 @@ def loaded(made: Spec, given: Weights, *, kind: type[V]) -> V:
 
 
 def _is_onnx(path: Path) -> bool:
-    """Whether the file begins as ONNX does, with its version; no weights file does."""
+    """Whether the file begins as ONNX does, with its version. The length by which safetensors begin may look so too."""
     with path.open("rb") as file:
-        return file.read(1) == b"\x08"
+        head = file.read(9)
+    return head[:1] == b"\x08" and head[4:] != bytes(4) + b"{"
 
 
 def _stored(path: Path) -> tuple[Spec, Normalisation]:
