@@ -175,6 +175,12 @@ SOUND = {
     <k:subject xmlns:k="{DC}"><Bag><li>a</li></Bag></k:subject></Description></RDF></q:xmpmeta>""".encode(),
     "prefixes that mean something else": f"""<dc:RDF xmlns:dc="{RDF}" xmlns:rdf="{DC}" xmlns:lr="urn:other">
     <dc:Description dc:about=""><lr:subject>x</lr:subject></dc:Description></dc:RDF>""".encode(),
+    "a prefix bound again on the way": f"""<r:RDF xmlns:r="{RDF}" xmlns:dc="{DC}">
+    <r:Description xmlns:dc="urn:other"/></r:RDF>""".encode(),
+    "a prefix bound before and no more": f"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><x:a xmlns:dc="{DC}"/>
+    <r:RDF xmlns:r="{RDF}"><r:Description/></r:RDF></x:xmpmeta>""".encode(),
+    "dc stands for rdf": f"""<dc:RDF xmlns:dc="{RDF}"><dc:Description/></dc:RDF>""".encode(),
+    "lr stands for rdf": f"""<lr:RDF xmlns:lr="{RDF}"><lr:Description/></lr:RDF>""".encode(),
     "a prefix bound again inside": rdf(
         f"<dc:thing xmlns:dc='urn:other'><dc:subject><rdf:Bag>{_LI}</rdf:Bag></dc:subject></dc:thing>"
     ),

@@ -366,6 +366,18 @@ def test_a_full_disk_leaves_all_as_it_was(call: str, tmp_path: Path, monkeypatch
     assert list(tmp_path.iterdir()) == [path] and path.read_bytes() == DARKTABLE
 
 
+def test_half_a_line_in_the_journal_spoils_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.write
+    with Writer() as writer:
+        writer.write(record(tmp_path / "first.jpg"))
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", lambda to, data: real(to, data[: len(data) // 2]))
+            with pytest.raises(CacheUnwritableError, match="No space left"):
+                writer.write(record(tmp_path / "b.jpg"))
+        writer.write(record(tmp_path / "last.jpg"))
+    assert outcomes(sidecars.undo()) == ["deleted", "deleted"] and not list(tmp_path.iterdir())
+
+
 def test_a_memory_card_knows_no_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def none(*_: object) -> None:
         raise PermissionError(1, "Operation not permitted")

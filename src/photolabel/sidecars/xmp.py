@@ -241,7 +241,7 @@ class _Document:
                 self.root = node
             else:
                 if node.role == "description" and not parent.children:
-                    bound = {uris[-1]: prefix for prefix, uris in self._scope.items() if uris and prefix}
+                    bound = {uris[-1]: prefix for prefix, uris in self._scope.items() if uris}
                     self.prefixes = {uri: bound[uri] for uri, _ in _BY_NAME if uri in bound}
                 parent.children.append(node)
         self._stack.append(node)
