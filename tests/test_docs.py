@@ -49,7 +49,9 @@ def test_python_snippets_run(page: Path, block: str) -> None:
         [sys.executable, "-W", "error", "-c", block], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
-    assert "espresso" in done.stdout
+    shown = re.findall(r"# -> (.*)$", block, re.MULTILINE) or ["espresso"]
+    for text in shown:
+        assert text in done.stdout
 
 
 @pytest.mark.skipif(sys.version_info >= (3, 13), reason="argparse lays its help out otherwise since Python 3.13")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from dataclasses import dataclass, field
-from typing import BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 from ..errors import CorruptPhotoError, PhotoError, PhotoUnreadableError
 from ..images import DEFAULT_LIMITS, Limits, check_bytes, opened, read_file
@@ -84,6 +85,30 @@ class Item:
                 return _unzipped(file, status.st_size, self.member, self.member.zipped)
             file.seek(self.member.offset)
             return exactly(file, self.member.size)
+
+    def file(self, limits: Limits = DEFAULT_LIMITS) -> str | BinaryIO:
+        """Return what `images.read` takes: a path, or a file object that is read when it is first asked.
+
+        What `read` raises comes then, so an item that is known to be bad can be handed on like any other.
+        """
+        if self.error is None and self.data is None and self.member is None:
+            return self.path
+        return io.BufferedReader(_Lazy(self, limits))
+
+
+class _Lazy(io.RawIOBase):
+    def __init__(self, item: Item, limits: Limits) -> None:
+        super().__init__()
+        self._item, self._limits = item, limits
+        self._data: io.BytesIO | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if self._data is None:
+            self._data = io.BytesIO(self._item.read(self._limits))
+        return self._data.readinto(buffer)
 
 
 def stamp(status: os.stat_result) -> Stamp:
