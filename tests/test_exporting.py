@@ -224,8 +224,20 @@ def test_safetensors_by_its_own_package(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found["features.0.weight"], kernel[:, :, ::-1].transpose(3, 2, 0, 1))
     with safetensors.safe_open(out, framework="np") as file:
         assert file.metadata() == {"format": "pt", **tiny_model().describe()}
-    (length,) = struct.unpack("<Q", out.read_bytes()[:8])
-    assert length % 8 == 0, "the numbers may be mapped"
+    for count in range(8):
+        exporting.write(TINY, he_normal(TINY), out, describe={"a": "x" * count})
+        (length,) = struct.unpack("<Q", out.read_bytes()[:8])
+        assert length % 8 == 0, "the numbers may be mapped"
+
+
+def test_red_comes_first_in_safetensors_whatever_the_network_takes(tmp_path: Path) -> None:
+    kernel = he_normal(TINY)["block1_conv1"][0]
+    model = replace(tiny_model(), normalisation=RGB)
+    exporting.write(TINY, he_normal(TINY), tmp_path / "x.safetensors", normalisation=RGB, describe=model.describe())
+    found = safetensors.numpy.load_file(tmp_path / "x.safetensors")["features.0.weight"]
+    np.testing.assert_array_equal(found, kernel.transpose(3, 2, 0, 1))
+    told = models.described(tmp_path / "x.safetensors")  # of the kernel that our reader turns
+    assert told and told.normalisation == replace(RGB, order="BGR", mean=RGB.mean[::-1], deviation=RGB.deviation[::-1])
 
 
 def test_safetensors_in_torch(tmp_path: Path) -> None:

@@ -230,6 +230,26 @@ def test_several_threads_at_once(network: VGG) -> None:
     assert not wrong
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"input_shape": 32},
+        {"input_shape": "abc"},
+        {"input_shape": (32.0, 32, 3)},
+        {"input_shape": (10**9, 32, 3)},
+        {"input_shape": (32, 32, 0)},
+        {"classes": 0},
+        {"classes": 2.0},
+        {"classes": True},
+        {"include_top": False, "pooling": "sum"},
+        {"classifier_activation": "sigmoid"},
+    ],
+)
+def test_arguments_of_which_no_network_can_be_built(arguments: dict[str, Any]) -> None:
+    with pytest.raises(UsageError):
+        photolabel.VGG16(weights=None, **arguments)
+
+
 # -- looking inside
 
 

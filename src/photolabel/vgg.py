@@ -429,9 +429,9 @@ def configured(
         raise UsageError(f"weights='imagenet': there are none of {family.name}. Expected None or a file.")
     if published and include_top and classes != 1000:
         raise UsageError(f"classes={classes!r}: with weights='imagenet' and the top there are 1000.")
+    if input_shape is not None and not (isinstance(input_shape, Sequence) and len(input_shape) == 3):
+        raise UsageError(f"input_shape={input_shape!r}: expected (height, width, channels).")
     shape = None if input_shape is None else tuple(input_shape)
-    if shape is not None and len(shape) != 3:
-        raise UsageError(f"input_shape={shape}: expected (height, width, channels).")
     if published and include_top and shape not in (None, family.shape):
         raise UsageError(f"input_shape={shape}: with weights='imagenet' and the top it is {family.shape}.")
     if published and shape is not None and shape[2] != 3:
