@@ -69,7 +69,7 @@ def test_a_second_start_adapts_nothing(mine: Path, classes: Path, photo: Path, m
         raise AssertionError
 
     monkeypatch.setattr(adapt, "adapt", fail)
-    monkeypatch.setattr(engine._OpenVINO, "_compile", fail)
+    monkeypatch.setattr(engine.openvino.OpenVINO, "_compile", fail)
     again = photolabel.load(mine, labels=str(classes), recipe="torchvision").classify(photo)
     assert again == first and kept("adapted-mine-*") == made
 

@@ -312,9 +312,8 @@ def parse(found: Mapping[str, str]) -> Model:
     """
     form = found.get("photolabel.format")
     if form != FORMAT:
-        raise InvalidModelError(
-            f"expected a file of photolabel's format {FORMAT}; this one is of format {(form or '')[:20]!r}."
-        )
+        came = "says nothing of itself" if form is None else f"is of format {form[:20]!r}"
+        raise InvalidModelError(f"expected a file of photolabel's format {FORMAT}; this one {came}.")
     try:
         recipes = tuple(Recipe.from_dict(recipe) for recipe in json.loads(found["photolabel.recipes"]))
         labels = tuple(_label(i, pair) for i, pair in enumerate(json.loads(found["photolabel.labels"])))
@@ -399,7 +398,8 @@ def described(path: Path) -> Model | None:
     if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
         raise MissingWeightsError(f"{path}: no such weights file.")
     told = weights.metadata(path)
-    if "photolabel.format" not in told:
+    # The architecture alone, as of a network without its top, makes no classifier.
+    if not any(key.startswith("photolabel.") and not key.endswith((".spec", ".normalisation")) for key in told):
         return None
     try:
         model = parse(told)
