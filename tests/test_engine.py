@@ -546,7 +546,8 @@ def test_8_bit_sums_do_not_overflow(tiny: Path, tmp_path: Path, monkeypatch: pyt
     plainly = ort.SessionOptions()
     plainly.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # in fp32, each tensor rounded
     (expected,) = ort.InferenceSession(small, plainly, providers=["CPUExecutionProvider"]).run(None, {"pixels": x})
-    np.testing.assert_allclose(engine.open_engine(small, runtime="onnxruntime")(x), expected, atol=5e-3)
+    # Where sums overflow, more than twice this; where a value merely rounds the other way, less than half.
+    np.testing.assert_allclose(engine.open_engine(small, runtime="onnxruntime")(x), expected, atol=1.5e-2)
 
 
 def test_the_second_engine_keeps_fp32_and_its_threads(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
