@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # A VGG's has 3 kB, that of a network of thousands of tensors some hundred, and each label in a description some fifty
 # bytes.
-MAX_HEADER_BYTES = 2 << 20
+MAX_HEADER_BYTES = 1 << 20
 _MAX_AXES = 8
 _Tensors: TypeAlias = dict[str, tuple[str, tuple[int, ...], int]]
 _BITS16 = "<u2"
