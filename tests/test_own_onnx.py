@@ -17,7 +17,7 @@ import pytest
 from onnx import helper
 
 import photolabel
-from photolabel import adapt, artefacts, cli, conventions, engine, images, keeping, models
+from photolabel import adapt, artefacts, cli, conventions, engine, foreign, images, keeping, models
 from photolabel.errors import InvalidModelError, UnknownModelError, UsageError
 from photolabel.store import Store
 
@@ -76,7 +76,7 @@ def test_a_second_start_adapts_nothing(mine: Path, classes: Path, photo: Path, m
 
 def test_all_that_was_said_is_in_the_name(mine: Path, classes: Path, tmp_path: Path) -> None:
     def made(path: Path = mine, labels: Path = classes, recipe: str | Path = "torchvision") -> Path:
-        return artefacts.adapted(artefacts.foreign(path, labels_file=labels, recipe=recipe))
+        return foreign.adapted(foreign.describe(path, labels_file=labels, recipe=recipe))
 
     first = made()
     assert first.is_relative_to(Store().folder) and made() == first

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import artefacts, engine, images, metadata, models
+from . import artefacts, engine, foreign, images, metadata, models
 from .errors import InvalidModelError, PhotoError, UsageError
 
 if TYPE_CHECKING:
@@ -379,8 +379,8 @@ def _load_foreign(
             "labels are for an ONNX file of your own, which has its weights: "
             "--model FILE.onnx --labels FILE --recipe NAME."
         )
-    network = artefacts.foreign(model, labels_file=labels, recipe=recipe)
-    path = artefacts.adapted(network)
+    network = foreign.describe(model, labels_file=labels, recipe=recipe)
+    path = foreign.adapted(network)
     described = models.read(path)
     opened = _network(described, path, precision, threads, engine)
     reload = (network.path, None, labels, recipe, precision, threads, limits, engine)

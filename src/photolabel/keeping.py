@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from . import artefacts, engine, graph, models
+from . import artefacts, engine, foreign, graph, models
 from .errors import (
     BusyError,
     CacheUnwritableError,
@@ -191,8 +191,8 @@ def bring(
     if labels is not None:
         if model is not None:
             raise UsageError("labels are for an ONNX file, which has its own network: there is no --model to choose.")
-        network = artefacts.foreign(path, labels_file=labels, recipe=recipe)
-        artefacts.import_foreign(network, name, into=kept, file=file)
+        network = foreign.describe(path, labels_file=labels, recipe=recipe)
+        foreign.bring(network, name, into=kept, file=file)
         return kept.path(file)
     if recipe is not None:
         raise UsageError("a recipe goes with --labels, for an ONNX file that does not describe itself.")
