@@ -408,28 +408,6 @@ def preprocessed(x: oracle.Array) -> oracle.Array:
     return x[..., ::-1] - np.array(models.CAFFE.mean, np.float32)
 
 
-@pytest.mark.parametrize("stored", ["fp32", "int8"])
-def test_a_preprocessed_input_enters_behind_the_normalisation(
-    tiny: Path, tmp_path: Path, runtime: str, stored: str
-) -> None:
-    if stored == "int8":
-        tiny = in_int8(tiny, tmp_path)
-    x = pixels(3)
-    for cut in (engine.Cut(preprocessed=True), engine.Cut(preprocessed=True, layers=("fc2",), only=True)):
-        found = engine.open_engine(tiny, cut=cut, runtime=runtime)(preprocessed(x))
-        expected = engine.open_engine(tiny, cut=replace(cut, preprocessed=False), runtime=runtime)(x)
-        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
-    with pytest.raises(UsageError, match="'centred' lies before the normalisation"):
-        engine.open_engine(tiny, cut=engine.Cut(preprocessed=True, layers=("centred",)), runtime=runtime)
-
-
-def test_a_preprocessed_input_needs_to_know_where(tmp_path: Path, runtime: str) -> None:
-    path = tmp_path / "stranger.onnx"
-    path.write_bytes(network([onnx.helper.make_node("ReduceMean", ["pixels"], ["y"], axes=[1, 2], keepdims=0)]))
-    with pytest.raises(UsageError, match="no layer 'normalised'"):
-        engine.open_engine(path, cut=engine.Cut(preprocessed=True), runtime=runtime)
-
-
 @pytest.mark.parametrize("size", [(64, 48), (None, None), (None, 48), (33, 47)])
 def test_another_size(tiny: Path, runtime: str, size: tuple[int | None, int | None]) -> None:
     cut = engine.Cut(layers=("block5_pool", "block2_conv1"), only=True, size=size)
@@ -473,9 +451,6 @@ def test_what_is_not_asked_for_is_neither_kept_nor_computed(tiny: Path) -> None:
     assert outputs == {"block2_conv1": True}
     assert not any("block3" in each.name or "fc" in each.name for each in part.graph.initializer)
     assert len(part.graph.node) < len(whole.graph.node) and part.graph.node[-1].output == ["block2_conv1"]
-    data, _ = cuts.read(tiny, engine.Cut(preprocessed=True))
-    kinds = {node.op_type for node in onnx.load_from_string(data).graph.node}
-    assert "Sub" not in kinds and "Gather" not in kinds
 
 
 def test_what_an_inner_graph_reads_is_kept(tmp_path: Path, runtime: str) -> None:

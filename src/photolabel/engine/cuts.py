@@ -20,7 +20,6 @@ NO_PICTURE_NETWORK = "expected a network from pixels, its one input, to outputs 
 # The layer before the classes, by what photolabel's own networks call it.
 BEFORE_CLASSES = ("fc2", "features")
 _INT8 = 3  # TensorProto.INT8
-_ROUNDING = {"QuantizeLinear", "DequantizeLinear"}
 _TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
@@ -29,14 +28,12 @@ class Cut:
     """What to take of a network.
 
     `layers` names inner tensors to be given out, float32, those of rank 4 channels last (N, H, W, C): beside the
-    network's own output, or with `only` instead of it. `preprocessed` feeds the network behind its normalisation:
-    the input is then what Keras' `preprocess_input` makes for it, float32 (N, H, W, 3), for a VGG of Oxford's BGR
-    minus the mean. `size` is another height and width of the input, None for any, for what lies before dense layers.
+    network's own output, or with `only` instead of it. `size` is another height and width of the
+    input, None for any, for what lies before dense layers.
     """
 
     layers: tuple[str, ...] = ()
     only: bool = False
-    preprocessed: bool = False
     size: tuple[int | None, int | None] | None = None
 
     def __post_init__(self) -> None:
@@ -82,10 +79,7 @@ def _apply(model: Any, cut: Cut, path: Path) -> dict[str, bool]:
             raise _no_such_layer(layer, model)
     wanted = list(dict.fromkeys(cut.layers if cut.only else (main, *cut.layers)))
     found = {name: name != main and _is_channels_first(name, maker, constants) for name in wanted}
-    before = _enter_preprocessed(maker, source.name) if cut.preprocessed else set()
     needed = _reachable(wanted, maker)
-    if beyond := [name for name in wanted if name in before] or sorted(before & needed):
-        raise UsageError(f"{beyond[0]!r} lies before the normalisation, which a preprocessed input leaves out.")
     if cut.size is not None:
         _resize(source, cut.size)
     _remove(network.node, [needed.isdisjoint(node.output) for node in network.node])
@@ -124,23 +118,6 @@ def _is_channels_first(name: str, maker: Mapping[str, Any], constants: set[str])
             return True
         name = next((each for each in node.input if each and each not in constants), "")
     return name in maker  # else it comes from the pixels, unturned
-
-
-def _enter_preprocessed(maker: Mapping[str, Any], source: str) -> set[str]:
-    """Let the input enter where the normalisation ends; return the tensors that lie before."""
-    node = maker.get(graph.NORMALISED)
-    if node is None or node.op_type != "Transpose":
-        raise UsageError(
-            f"preprocessed: the network has no layer {graph.NORMALISED!r}, where its normalisation would end: "
-            "expected one that photolabel made."
-        )
-    for _ in range(2):  # an 8-bit network rounds its input, and shall go on doing so
-        above = maker.get(node.input[0])
-        if above is not None and above.op_type in _ROUNDING:
-            node = above
-    before = _reachable([node.input[0]], maker) & set(maker)
-    node.input[0] = source
-    return before
 
 
 def _resize(source: Any, size: tuple[int | None, int | None]) -> None:
