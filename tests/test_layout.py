@@ -13,11 +13,11 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 ROOMS = [
     "errors", "extras", "progress", "spec", "labels",
     "writing", "network", "download", "records", "store",
-    "silence", "containers", "webp", "decoding", "colour", "images",
+    "silence", "containers", "webp", "decoding", "colour", "images", "prepared",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "classifier", "vgg", "doctor",
-    "sources", "output", "sidecars",
+    "sources", "output", "sidecars", "workers", "batch",
     "keras", "keras_compat",
     "cli",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from photolabel import output
 from photolabel.classifier import SCHEMA, Prediction, RankedLabel
 from photolabel.errors import CorruptPhotoError
+from photolabel.prepared import Decoding, File
 
 LABELS = (
     RankedLabel(index=504, wnid="n03063599", name="coffee_mug", probability=0.75268),
@@ -27,7 +28,16 @@ anything = st.text(st.characters(exclude_categories=[]))  # surrogates and contr
 
 def good(photo: str | None = "mug.jpg", name: str = "coffee_mug") -> Prediction:
     first = RankedLabel(index=504, wnid="n03063599", name=name, probability=0.75268)
-    return Prediction(photo=photo, model="vgg16", recipe="crop", precision="fp32", labels=(first, *LABELS[1:]))
+    labels = (first, *LABELS[1:])
+    return Prediction(
+        photo=photo, model="vgg16", recipe="crop", precision="fp32", labels=labels, file=FILE, decoding=DECODING
+    )
+
+
+FILE = File(sha256="ab" * 32, bytes=1234)
+DECODING = Decoding(
+    format="JPEG", width=4000, height=3000, orientation=6, scale=4, mode="RGB", profile=True, transparent=False
+)
 
 
 def bad(photo: str | None = "mug.jpg", message: str = "cut short") -> Prediction:
@@ -71,18 +81,18 @@ def test_printable_is_one_harmless_line(text: str) -> None:
 @given(photo=anything, name=anything, message=anything)
 def test_lines_and_tables_are_harmless(photo: str, name: str, message: str) -> None:
     for named in (True, False):
-        for line in (output.line(good(photo, name), named=named), output.line(bad(photo, message), named=named)):
+        for line in (output.line(good(photo, name).record(), named=named), output.line(bad(photo, message).record(), named=named)):
             assert not ACTED_UPON.search(line)
-        lines = output.table(good(photo, name), named=named).split("\n")
+        lines = output.table(good(photo, name).record(), named=named).split("\n")
         assert len(lines) == 3 + named and not any(map(ACTED_UPON.search, lines))
 
 
 def test_the_line() -> None:
-    assert output.line(good(), named=False) == "coffee_mug (75.27%)"
-    assert output.line(good(), named=True) == "mug.jpg: coffee_mug (75.27%)"
-    assert output.line(good(None), named=True) == "-: coffee_mug (75.27%)"
-    assert output.line(good("a\nb", "c\nd"), named=True) == "a\\x0ab: c\\x0ad (75.27%)"
-    assert output.line(bad(), named=True) == "mug.jpg: error: cut short"
+    assert output.line(good().record(), named=False) == "coffee_mug (75.27%)"
+    assert output.line(good().record(), named=True) == "mug.jpg: coffee_mug (75.27%)"
+    assert output.line(good(None).record(), named=True) == "-: coffee_mug (75.27%)"
+    assert output.line(good("a\nb", "c\nd").record(), named=True) == "a\\x0ab: c\\x0ad (75.27%)"
+    assert output.line(bad().record(), named=True) == "mug.jpg: error: cut short"
 
 
 @pytest.mark.parametrize(
@@ -91,15 +101,15 @@ def test_the_line() -> None:
 def test_two_decimals_always(probability: float, shown: str) -> None:
     label = RankedLabel(index=0, wnid=None, name="x", probability=probability)
     prediction = Prediction(photo=None, model="m", recipe="r", precision="fp32", labels=(label,))
-    assert output.line(prediction, named=False) == f"x ({shown}%)"
+    assert output.line(prediction.record(), named=False) == f"x ({shown}%)"
 
 
 def test_the_table() -> None:
-    assert output.table(good(), named=False) == ("coffee_mug     75.27%\ncup            10.00%\nmy own class    0.00%")
-    assert output.table(good("a\nb"), named=True) == (
+    assert output.table(good().record(), named=False) == ("coffee_mug     75.27%\ncup            10.00%\nmy own class    0.00%")
+    assert output.table(good("a\nb").record(), named=True) == (
         "a\\x0ab:\n  coffee_mug     75.27%\n  cup            10.00%\n  my own class    0.00%"
     )
-    assert output.table(good(None), named=True).startswith("-:\n")
+    assert output.table(good(None).record(), named=True).startswith("-:\n")
 
 
 # -- for machines
@@ -121,22 +131,32 @@ def test_the_schema_of_a_record() -> None:
     """Every surface and every user's script speaks it: with any change here, SCHEMA must change too."""
     assert SCHEMA == "photolabel/1"
     head = [("schema", "str"), ("photo", "str"), ("model", "str"), ("recipe", "str"), ("precision", "str")]
-    assert shape(json.loads(output.json_line(good()))) == [
+    assert shape(json.loads(output.json_line(good().record()))) == [
         *head,
         ("labels", [LABEL, LABEL, [("index", "int"), ("wnid", "NoneType"), *LABEL[2:]]]),
         ("answer", [("kind", "str"), ("wnid", "str"), ("name", "str"), ("probability", "float")]),
         ("error", "NoneType"),
+        ("file", [("sha256", "str"), ("bytes", "int")]),
+        (
+            "decoding",
+            [
+                *(("format", "str"), ("width", "int"), ("height", "int"), ("orientation", "int"), ("scale", "int")),
+                *(("mode", "str"), ("profile", "bool"), ("transparent", "bool")),
+            ],
+        ),
     ]
-    assert shape(json.loads(output.json_line(bad()))) == [
+    assert shape(json.loads(output.json_line(bad().record()))) == [
         *head,
         ("labels", []),
         ("answer", "NoneType"),
         ("error", [("code", "str"), ("message", "str")]),
+        ("file", "NoneType"),
+        ("decoding", "NoneType"),
     ]
 
 
 def test_the_values_of_a_record() -> None:
-    assert json.loads(output.json_line(good())) == {
+    assert json.loads(output.json_line(good().record())) == {
         "schema": "photolabel/1",
         "photo": "mug.jpg",
         "model": "vgg16",
@@ -149,8 +169,19 @@ def test_the_values_of_a_record() -> None:
         ],
         "answer": {"kind": "leaf", "wnid": "n03063599", "name": "coffee_mug", "probability": 0.75268},
         "error": None,
+        "file": {"sha256": "ab" * 32, "bytes": 1234},
+        "decoding": {
+            "format": "JPEG",
+            "width": 4000,
+            "height": 3000,
+            "orientation": 6,
+            "scale": 4,
+            "mode": "RGB",
+            "profile": True,
+            "transparent": False,
+        },
     }
-    record = json.loads(output.json_line(bad(None)))
+    record = json.loads(output.json_line(bad(None).record()))
     assert record["photo"] is None and record["answer"] is None and record["labels"] == []
     assert record["error"] == {"code": "corrupt-photo", "message": "cut short"}
 
@@ -166,7 +197,7 @@ def test_a_record_is_the_callers_own() -> None:
 @given(photo=anything, name=anything, message=anything)
 def test_json_is_one_line_of_ascii_and_comes_back_verbatim(photo: str, name: str, message: str) -> None:
     for prediction in (good(photo, name), bad(photo, message)):
-        line = output.json_line(prediction)
+        line = output.json_line(prediction.record())
         assert line.isascii() and line.isprintable()
         assert json.loads(line) == prediction.record()
 
@@ -177,7 +208,7 @@ def test_json_is_one_line_of_ascii_and_comes_back_verbatim(photo: str, name: str
 @example(b"caf\xc3\xa9\n\x1b[31m.jpg")
 @example(b"\xed\xa0\x80")
 def test_a_names_bytes_survive_json(name: bytes) -> None:
-    line = output.json_line(good(os.fsdecode(name)))
+    line = output.json_line(good(os.fsdecode(name)).record())
     assert os.fsencode(json.loads(line)["photo"]) == name
 
 
@@ -186,4 +217,4 @@ def test_json_holds_no_nan(value: float) -> None:
     """RFC 8259 knows none; other readers refuse it."""
     label = RankedLabel(index=0, wnid=None, name="x", probability=value)
     with pytest.raises(ValueError, match="JSON"):
-        output.json_line(Prediction(photo=None, model="m", recipe="r", precision="fp32", labels=(label,)))
+        output.json_line(Prediction(photo=None, model="m", recipe="r", precision="fp32", labels=(label,)).record())

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,6 +14,7 @@ import numpy as np
 
 from . import artefacts, engine, foreign, images, metadata, models
 from .errors import InvalidModelError, PhotoError, UsageError
+from .prepared import Decoding, File, Prepared, name_of, prepare
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 SCHEMA = "photolabel/1"
 DEFAULT_TOP = 5
-_BATCH = 16  # photos in one run
+BATCH = 16  # photos in one run of the network: more are no faster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Prediction:
 
     `photo` is the path as it was given, or None for a photo from memory. `labels` are the likeliest classes,
     best first, as many as were asked for. `probabilities` are those of all classes in index order: float32,
-    (classes,), 0..1, sum 1, read-only. A photo that could not be classified has an `error` and no labels.
+    (classes,), 0..1, sum 1, read-only. A photo that could not be classified has an `error` and no labels. `file` is
+    what its bytes were and `decoding` what was made of them; None where it did not come as a file, or not so far.
     """
 
     photo: str | None
@@ -62,6 +64,8 @@ class Prediction:
     precision: str
     labels: tuple[RankedLabel, ...] = ()
     error: PhotoError | None = None
+    file: File | None = None
+    decoding: Decoding | None = None
     probabilities: NDArray[np.float32] = field(
         default_factory=lambda: np.empty(0, np.float32), repr=False, compare=False
     )
@@ -96,6 +100,8 @@ class Prediction:
             "labels": [dict(vars(label)) for label in self.labels],
             "answer": vars(self.answer) if self.answer else None,
             "error": {"code": self.error.code, "message": str(self.error)} if self.error else None,
+            "file": asdict(self.file) if self.file else None,
+            "decoding": asdict(self.decoding) if self.decoding else None,
         }
 
 
@@ -166,37 +172,43 @@ class Classifier:
         (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. Raises a
         `PhotoError` for a photo that cannot be read, and `UsageError` for a wrong argument.
         """
-        top = self._check_top(top)
-        image = images.read(photo, limits=self.limits)
-        pixels = images.prepare(image, self.recipe)
-        probabilities = self._run(pixels[np.newaxis])[0]
-        # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
-        if probabilities.min() < 0 or abs(float(probabilities.sum()) - 1) > 1e-3:
-            raise InvalidModelError(
-                f"{self.model.name}: its network does not answer with probabilities, which lie in 0..1 and sum to 1. "
-                "Does it end before its softmax?"
-            )
-        return self._prediction(photo, probabilities, top)
+        (prediction,) = self.predict([self._prepare(photo)], top=top)
+        if prediction.error is not None:
+            raise prediction.error
+        return prediction
 
     def classify_many(self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP) -> Iterator[Prediction]:
         """Name what is in each of many photos, as they come, one Prediction a photo in the same order.
 
-        A photo that cannot be read gives a Prediction whose `error` says why; the others go on.
+        A photo that cannot be read gives a Prediction whose `error` says why; the others go on. Each is read and
+        decoded when its turn comes, in this process; for thousands of files `photolabel.classify_folder` is quicker.
         """
-        top = self._check_top(top)
-        return (self._attempt(photo, top) for photo in photos)
+        self.check_top(top)
+        return (self.predict([self._prepare(photo)], top=top)[0] for photo in photos)
 
-    def _attempt(self, photo: images.Photo, top: int) -> Prediction:
-        try:
-            return self.classify(photo, top=top)
-        except PhotoError as error:
-            return Prediction(
-                photo=_name(photo),
-                model=self.model.name,
-                recipe=self.recipe.name,
-                precision=self.precision,
-                error=error,
+    def _prepare(self, photo: images.Photo) -> Prepared:
+        return prepare(photo, self.recipe, limits=self.limits)
+
+    def predict(self, batch: Sequence[Prepared], *, top: int | None = DEFAULT_TOP) -> list[Prediction]:
+        """Name what is in photos that `prepared.prepare` prepared by this classifier's recipe, in one run.
+
+        One Prediction each, in the same order; those with an error keep it. How many there are does not change what
+        is said of each. The network's activations grow with them: `BATCH` is a good number.
+        """
+        top = self.check_top(top)
+        sound = [each.pixels for each in batch if each.pixels is not None]
+        answers = iter(self._probabilities(np.stack(sound)) if sound else ())
+        return [self._prediction(each, None if each.pixels is None else next(answers), top) for each in batch]
+
+    def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        probabilities = self._run(pixels.astype(np.float32))
+        # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
+        if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-3):
+            raise InvalidModelError(
+                f"{self.model.name}: its network does not answer with probabilities, which lie in 0..1 and sum to 1. "
+                "Does it end before its softmax?"
             )
+        return probabilities
 
     def features(self, photos: Iterable[images.Photo], *, layer: str | None = None) -> NDArray[np.float32]:
         """Return what an inner layer makes of each photo: float32 (photos, ...), maps channels last.
@@ -212,16 +224,17 @@ class Classifier:
         ((_, shape),) = running.shapes.items()
         found = [np.empty((0, *(side or 0 for side in shape[1:])), np.float32)]
         coming = enumerate(photos, 1)
-        while batch := [self._pixels(photo, number) for number, photo in islice(coming, _BATCH)]:
-            made = running(np.stack(batch))
+        while batch := [self._pixels(photo, number) for number, photo in islice(coming, BATCH)]:
+            made = running(np.stack(batch).astype(np.float32))
             found = [*(found if len(found[0]) else []), made]
         return np.concatenate(found)
 
-    def _pixels(self, photo: images.Photo, number: int) -> NDArray[np.float32]:
-        try:
-            return images.prepare(images.read(photo, limits=self.limits), self.recipe)
-        except PhotoError as error:
-            raise type(error)(f"{_name(photo) or f'photo {number}'}: {error}") from error
+    def _pixels(self, photo: images.Photo, number: int) -> NDArray[np.uint8]:
+        made = self._prepare(photo)
+        if made.error is not None:
+            raise type(made.error)(f"{made.photo or f'photo {number}'}: {made.error}")
+        assert made.pixels is not None
+        return made.pixels
 
     def _running_part(self, layer: str | None) -> engine.Engine:
         """The network up to a layer, which gives out nothing else."""
@@ -247,7 +260,8 @@ class Classifier:
             )
         return found
 
-    def _check_top(self, top: int | None) -> int:
+    def check_top(self, top: int | None) -> int:
+        """Return how many labels `top` stands for. Raises `UsageError` for what makes no sense."""
         classes = len(self.model.labels)
         if top is None:
             return classes
@@ -255,15 +269,24 @@ class Classifier:
             raise UsageError(f"top={top!r}: expected a whole number of at least 1, or None for all {classes} classes.")
         return min(top, classes)
 
-    def _prediction(self, photo: images.Photo, probabilities: NDArray[np.float32], top: int) -> Prediction:
-        probabilities.setflags(write=False)
-        best = np.argsort(-probabilities, kind="stable")[:top]  # ties: the lower index first
-        labels = [self.model.labels[i] for i in best]
-        return Prediction(
-            photo=_name(photo),
+    def _prediction(self, photo: Prepared, probabilities: NDArray[np.float32] | None, top: int) -> Prediction:
+        known = Prediction(
+            photo=photo.photo,
             model=self.model.name,
             recipe=self.recipe.name,
             precision=self.precision,
+            error=photo.error,
+            file=photo.file,
+            decoding=photo.decoding,
+        )
+        if probabilities is None:
+            return known
+        probabilities = probabilities.copy()  # its own: a view would keep the whole batch's alive
+        probabilities.setflags(write=False)
+        best = np.argsort(-probabilities, kind="stable")[:top]  # ties: the lower index first
+        labels = [self.model.labels[i] for i in best]
+        return replace(
+            known,
             labels=tuple(
                 RankedLabel(index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index]))
                 for x in labels
@@ -295,10 +318,6 @@ class Classifier:
 
     def __repr__(self) -> str:
         return f"<Classifier {self.model.name}, recipe {self.recipe.name}, {self.precision}, {self._run.runtime}>"
-
-
-def _name(photo: images.Photo) -> str | None:
-    return os.fsdecode(photo) if isinstance(photo, str | os.PathLike) else None
 
 
 def load(

@@ -100,8 +100,13 @@ def reported() -> Iterator[None]:
         ) from error
 
 
-def decode(data: bytes, limits: Limits) -> Image.Image:
+def decode(data: bytes, limits: Limits, *, enough: int | None = None) -> Image.Image:
     """Return the first frame of a photo in one of FORMATS, loaded and `bare`, not yet upright.
+
+    A JPEG may come out at a half, a quarter or an eighth of its size, where its shorter side still has `enough`
+    pixels: the decoder then computes no more than those. By default every photo comes whole.
+
+    Besides what `bare` says, `info` has the `format`, the `stored` width and height, and the `scale`: 1, 2, 4 or 8.
 
     Raises UnsupportedFormatError, CorruptPhotoError, PhotoTooLargeError.
     """
@@ -114,13 +119,14 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         )
     with reported():
         if name == "HEIC":
-            return _heic(data, limits)
+            heic = _heic(data, limits)
+            return _told(heic, name, heic.size)
         if name == "PNG":
             data = whole_png(data)
         elif name == "WebP":
             check_pixels(webp_canvas(data), limits)
             if (webp := decode_webp(data)) is not None:
-                return bare(webp)
+                return _told(bare(webp), name, webp.size)
         elif name == "GIF":
             check_pixels(gif_canvas(data), limits)
         file = _Source(data)
@@ -128,6 +134,10 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         # own pixel limit, which belongs to the caller, has no say.
         image = _OPENERS[name](file)
         check_pixels(image.size, limits)
+        stored, scale = image.size, 1
+        if isinstance(image, JpegImagePlugin.JpegImageFile) and enough is not None:
+            image.draft(None, (enough, enough))  # type: ignore[arg-type]  # None: the mode stays
+            scale = image.decoderconfig[0]
         if name == "TIFF":
             _check_last_strip(image)
         if name == "BMP" and image.tile[0].codec_name == "bmp_rle" and image.width * image.height > _RUN_LENGTH_PIXELS:
@@ -155,7 +165,12 @@ def decode(data: bytes, limits: Limits) -> Image.Image:
         result = bare(image)
         if name == "PNG":
             result.info["bits"] = data[24]  # of IHDR, which is always the first chunk: Pillow keeps it nowhere
-        return result
+        return _told(result, name, stored if scale > 1 else result.size, scale)
+
+
+def _told(image: Image.Image, name: str, stored: tuple[int, int], scale: int = 1) -> Image.Image:
+    image.info |= {"format": name, "stored": stored, "scale": scale}
+    return image
 
 
 def bare(image: Image.Image) -> Image.Image:

@@ -9,7 +9,9 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   ├── PhotoUnreadableError  it is there, but cannot be read: permission, folder, device, I/O error
     │   ├── UnsupportedFormatError  not a photo, or in a format photolabel does not read
     │   ├── CorruptPhotoError     begins like a photo, or an archive of them, but is broken or cut short
-    │   └── PhotoTooLargeError    more pixels, bytes or metadata than the limits allow
+    │   ├── PhotoTooLargeError    more pixels, bytes or metadata than the limits allow
+    │   ├── PhotoTooSlowError     takes longer to read and decode than it may
+    │   └── DecoderCrashedError   ends the process that decodes it
     ├── ModelError                no model, so no photo can be classified
     │   ├── UnknownModelError     neither a known name nor a file
     │   ├── InvalidModelError     an ONNX file that is broken or does not describe itself
@@ -81,6 +83,18 @@ class PhotoTooLargeError(PhotoError):
     """More pixels, bytes or metadata than the limits allow."""
 
     code = "photo-too-large"
+
+
+class PhotoTooSlowError(PhotoError):
+    """The photo takes longer to read and decode than it may; only where photos are decoded in workers."""
+
+    code = "photo-too-slow"
+
+
+class DecoderCrashedError(PhotoError):
+    """The photo ends the process that decodes it; only where photos are decoded in workers."""
+
+    code = "decoder-crashed"
 
 
 class ModelError(PhotolabelError):

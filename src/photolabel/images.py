@@ -57,6 +57,7 @@ FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+_ENOUGH = 2  # times the size that a photo is scaled to: Pillow's own advice for reducing in two steps
 _MAX_SIDE = 4096  # a recipe may come from a stranger's model: its input must stay below 200 MB
 
 
@@ -91,6 +92,16 @@ class Recipe:
             raise UsageError("A recipe that squashes takes no side: it must be None.")
         if self.fit != "squash" and (not _is_side(self.side) or cast("int", self.side) < self.size):
             raise UsageError(f"A recipe that crops needs a side from its size to {_MAX_SIDE}.")
+
+    @property
+    def enough(self) -> int | None:
+        """How many pixels of a photo's shorter side say all that the input can show; None: every pixel is wanted.
+
+        Nearest neighbour picks single pixels, so nothing else may stand in their place (Keras' `load_img` least of
+        all). The other filters average over what they shrink, and hardly tell the photo from one at half its size:
+        see docs/records.md for what that moves.
+        """
+        return None if self.filter == "nearest" else _ENOUGH * (self.side or self.size)
 
     def to_dict(self) -> dict[str, str | int | None]:
         """Return the fields as plain values, for JSON."""
@@ -139,11 +150,14 @@ def read(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
     pixel is treated. Raises a PhotoError for what is wrong with the photo, UsageError for an argument of
     another type.
     """
-    if isinstance(photo, np.ndarray):
-        return _from_array(photo, limits)
-    if isinstance(photo, Image.Image):
-        return _from_pil(photo, limits)
-    return _upright(stored(photo, limits=limits), own=True)
+    if isinstance(photo, np.ndarray | Image.Image):
+        return from_memory(photo, limits=limits)
+    return upright(stored(photo, limits=limits))
+
+
+def from_memory(photo: Image.Image | npt.NDArray[np.uint8], *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
+    """Return what `read` does of a photo that is no file: a PIL image or an array."""
+    return _from_array(photo, limits) if isinstance(photo, np.ndarray) else _from_pil(photo, limits)
 
 
 def stored(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
@@ -151,6 +165,11 @@ def stored(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
 
     `photo` is as for `read`, but no image and no array yet. Neither turned upright nor converted. Raises as `read`.
     """
+    return decode(content(photo, limits), limits)
+
+
+def content(photo: Photo, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Return the bytes of a photo that is a file: a path, bytes, or a binary file object. Raises as `read`."""
     if isinstance(photo, str | os.PathLike):
         data = read_file(photo, limits)
     elif isinstance(photo, bytes | bytearray | memoryview):
@@ -163,11 +182,11 @@ def stored(photo: Photo, *, limits: Limits = DEFAULT_LIMITS) -> Image.Image:
             f"this is of type {type(photo).__name__}."
         )
     check_bytes(len(data), limits)
-    return decode(data, limits)
+    return data
 
 
-def _upright(image: Image.Image, *, own: bool) -> Image.Image:
-    """Convert and turn. `own`: the image is ours, so it may be changed and returned."""
+def upright(image: Image.Image, *, own: bool = True) -> Image.Image:
+    """Convert what `stored` gives to sRGB, and turn it. `own`: it is ours, so it may be changed and returned."""
     with reported():
         turn = _TURNS.get(image.info["orientation"])
         result = to_srgb(image if own or image.mode != "RGB" else image.copy())
@@ -204,7 +223,7 @@ def _from_pil(photo: Image.Image, limits: Limits) -> Image.Image:
     except PhotoError:
         photo.close()
         raise
-    return _upright(bare(photo), own=False)
+    return upright(bare(photo), own=False)
 
 
 def _is_closed(photo: Image.Image) -> bool:
@@ -338,16 +357,19 @@ def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
     Returns a C-contiguous array (size, size, 3) float32, RGB 0..255. Raises UsageError for a mode other than
     RGB.
     """
+    return np.array(fit(image, recipe), dtype=np.float32, order="C")
+
+
+def fit(image: Image.Image, recipe: Recipe) -> Image.Image:
+    """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of."""
     if image.mode != "RGB":
         raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
     kind, size = FILTERS[recipe.filter], recipe.size
     if recipe.fit == "squash":
-        fitted = image if image.size == (size, size) else image.resize((size, size), kind)
-    elif recipe.fit == "resize-crop":
-        fitted = _resize_crop(image, size, cast("int", recipe.side), kind)
-    else:
-        fitted = _crop_resize(image, size, cast("int", recipe.side), kind)
-    return np.array(fitted, dtype=np.float32, order="C")
+        return image if image.size == (size, size) else image.resize((size, size), kind)
+    if recipe.fit == "resize-crop":
+        return _resize_crop(image, size, cast("int", recipe.side), kind)
+    return _crop_resize(image, size, cast("int", recipe.side), kind)
 
 
 # The longest intermediate, as a multiple of the short side, that is made whole.

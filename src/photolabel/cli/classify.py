@@ -253,10 +253,10 @@ def _show(prediction: Prediction, args: argparse.Namespace, *, many: bool) -> No
     from .. import output
 
     if args.json:
-        say(output.json_line(prediction))
+        say(output.json_line(prediction.record()))
     elif prediction.error is not None:
         complain(f"{prediction.photo}: {prediction.error}")
     elif args.top is not None:
-        say(output.table(prediction, named=many))
+        say(output.table(prediction.record(), named=many))
     else:
-        say(output.line(prediction, named=many))
+        say(output.line(prediction.record(), named=many))

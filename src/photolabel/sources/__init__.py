@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from . import archives, folders
-from .item import Item
+from .item import Item, Member, Zipped
 from .lists import listed
 from .names import ENDINGS, Choice
 
-__all__ = ["ENDINGS", "Item", "find", "listed"]
+__all__ = ["ENDINGS", "Item", "Member", "Zipped", "find", "listed"]
 
 
 def find(

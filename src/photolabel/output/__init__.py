@@ -1,14 +1,13 @@
-"""Predictions -> text and JSON."""
+"""Records -> text and JSON."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
-if TYPE_CHECKING:
-    from .classifier import Prediction
+Record: TypeAlias = Mapping[str, Any]  # of the schema photolabel/1: `Prediction.record()`
 
 # C0 and C1 control characters, line and paragraph separators, what turns the direction of writing, and the
 # surrogates that stand for bytes which are no UTF-8: a name that holds them could rewrite the terminal or forge lines.
@@ -30,30 +29,31 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(escape, text)
 
 
-def line(prediction: Prediction, *, named: bool) -> str:
-    """Return `name (p%)`, or `path: name (p%)` if `named`."""
-    text = printable(str(prediction))
-    return f"{printable(prediction.photo or '-')}: {text}" if named else text
+def line(record: Record, *, named: bool) -> str:
+    """Return `name (p%)`, or `path: name (p%)` if `named`; of a photo with an error `error: why`."""
+    error, answer = record["error"], record["answer"]
+    text = f"error: {error['message']}" if error else f"{answer['name']} ({answer['probability'] * 100:.2f}%)"
+    return f"{printable(record['photo'] or '-')}: {printable(text)}" if named else printable(text)
 
 
-def table(prediction: Prediction, *, named: bool) -> str:
-    """Return the labels of a prediction as aligned lines of name and per cent, under the photo's name if `named`."""
-    names = [printable(label.name) for label in prediction.labels]
+def table(record: Record, *, named: bool) -> str:
+    """Return the labels of a record as aligned lines of name and per cent, under the photo's name if `named`."""
+    names = [printable(label["name"]) for label in record["labels"]]
     width = max(map(len, names))
     indent = "  " if named else ""
     lines = [
-        f"{indent}{name:<{width}}  {label.probability * 100:6.2f}%"
-        for name, label in zip(names, prediction.labels, strict=True)
+        f"{indent}{name:<{width}}  {label['probability'] * 100:6.2f}%"
+        for name, label in zip(names, record["labels"], strict=True)
     ]
-    return "\n".join([f"{printable(prediction.photo or '-')}:", *lines] if named else lines)
+    return "\n".join([f"{printable(record['photo'] or '-')}:", *lines] if named else lines)
 
 
-def json_line(prediction: Prediction) -> str:
-    """Return the record of `prediction` as one line of pure ASCII JSON.
+def json_line(record: Record) -> str:
+    """Return a record as one line of pure ASCII JSON.
 
     Names that are no UTF-8 survive: their bytes are lone surrogates, which every JSON reader gives back.
     """
-    return json.dumps(prediction.record(), allow_nan=False)
+    return json.dumps(record, allow_nan=False)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:

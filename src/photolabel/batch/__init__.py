@@ -1,0 +1,67 @@
+"""A hundred thousand photos: found, decoded in parallel, named in batches, kept as they come."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+
+from .. import engine, sources
+from ..classifier import DEFAULT_TOP, Classifier, Prediction, load
+from ..errors import UsageError
+from ..workers import SECONDS, Crew
+from .pipeline import Decoders, Here, Tally, predictions
+
+__all__ = ["SECONDS", "Crew", "Decoders", "Here", "Tally", "classify_folder", "crew", "predictions"]
+
+_MOST_WORKERS = 256
+
+
+def classify_folder(
+    photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | sources.Item],
+    classifier: Classifier | None = None,
+    *,
+    top: int | None = DEFAULT_TOP,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    workers: int | None = None,
+    seconds: float = SECONDS,
+    tally: Tally | None = None,
+) -> Iterator[Prediction]:
+    """Name what is in all photos of a folder, and beneath it: one Prediction a photo found, in a stable order.
+
+    `photos` is a folder, an archive (tar, ZIP) or a file, or a list of those; `include` and `exclude` are globs, all
+    as in `sources.find`. `classifier` is one that `photolabel.load` made, by default the default one. A photo that
+    cannot be read gives a Prediction with an `error`, and the others go on.
+
+    Photos are decoded by `workers` processes, by default one a processor, so that one that makes its decoder crash,
+    or takes more than `seconds`, costs an error and no more; 0 decodes in this process, without a limit of time.
+    Everything is bounded: ask for the next Prediction as slowly as you like. `tally` is kept up to date.
+
+    Raises UsageError for a wrong argument, and what `photolabel.load` raises, when the first Prediction is asked for.
+    """
+    listed = [photos] if isinstance(photos, str | os.PathLike) else photos
+    with ExitStack() as stack:
+        decoders = crew(workers, seconds=seconds, stack=stack)
+        if classifier is None:
+            classifier = stack.enter_context(load())
+        found = sources.find(listed, include=include, exclude=exclude, limits=classifier.limits)
+        yield from predictions(found, classifier, decoders, top=top, tally=Tally() if tally is None else tally)
+
+
+def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> Decoders:
+    """Return who decodes, started already, and to be closed with `stack`.
+
+    `workers` processes, by default one a processor that this one may use; 0: this process. Raises UsageError.
+    """
+    if workers is None:
+        workers = engine.available_threads()
+    if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:
+        raise UsageError(f"workers={workers!r}: expected a whole number from 0 to {_MOST_WORKERS}.")
+    if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise UsageError(f"seconds={seconds!r}: expected a number of seconds above 0.")
+    if workers == 0:
+        return Here()
+    made = stack.enter_context(Crew(workers, seconds=seconds))
+    made.start()
+    return made

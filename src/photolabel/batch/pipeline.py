@@ -1,0 +1,206 @@
+"""Photos -> Predictions, read and decoded ahead of the network, in the order of the photos.
+
+Three things go on at once: one thread looks for photos and hands them to those who decode, never more than a few
+batches ahead; one gathers what they made into batches and runs the network; the caller has the Predictions. What one
+photo costs does not depend on how many there are, nor does the memory.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from concurrent.futures import CancelledError, Future
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..classifier import BATCH, Classifier, Prediction
+from ..images import Limits, Recipe
+from ..prepared import Prepared, prepare
+from ..sources import Item
+
+_AHEAD = 4 * BATCH  # photos: decoders go on while the network is at work on a batch
+_PATIENCE = 0.5  # seconds that a batch waits to be filled before it goes as it is
+
+
+class Decoders(Protocol):
+    """Who prepares photos: `workers.Crew`, in processes of their own, or `Here`."""
+
+    def prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Future[Prepared]:
+        """Have a photo prepared; what is wrong with it is part of the result."""
+
+
+class Here:
+    """Prepares photos in this process, one after the other."""
+
+    def prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Future[Prepared]:
+        """Prepare a photo, now."""
+        done: Future[Prepared] = Future()
+        if item.error is not None:
+            done.set_result(Prepared(photo=item.photo, error=item.error))
+        else:
+            done.set_result(prepare(item.file(limits), recipe, limits=limits, name=item.photo))
+        return done
+
+
+@dataclass
+class Tally:
+    """What a run has come to so far. Seconds of decoders are added up, however many work at once."""
+
+    photos: int = 0
+    errors: Counter[str] = field(default_factory=Counter)  # by code
+    names: Counter[str] = field(default_factory=Counter)  # of the likeliest classes
+    reading: float = 0.0
+    decoding: float = 0.0
+    network: float = 0.0
+
+    def add(self, prediction: Prediction) -> None:
+        """Count a photo."""
+        self.photos += 1
+        if prediction.error is not None:
+            self.errors[prediction.error.code] += 1
+        else:
+            self.names[prediction.top.name] += 1
+
+
+def predictions(
+    items: Iterable[Item], classifier: Classifier, decoders: Decoders, *, top: int | None, tally: Tally
+) -> Iterator[Prediction]:
+    """Yield one Prediction an item, in their order, and keep the tally.
+
+    `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
+    """
+    run = _Run(items, classifier, decoders, top, tally)
+    try:
+        yield from run.results()
+    finally:
+        run.stop()
+
+
+class _Run:
+    def __init__(
+        self, items: Iterable[Item], classifier: Classifier, decoders: Decoders, top: int | None, tally: Tally
+    ) -> None:
+        self._items, self._classifier, self._decoders, self._tally = items, classifier, decoders, tally
+        self._top = classifier.check_top(top)
+        # None: no more. An exception: no more, and why.
+        self._waiting: queue.SimpleQueue[Future[Prepared] | BaseException | None] = queue.SimpleQueue()
+        self._done: queue.Queue[list[Prediction] | BaseException | None] = queue.Queue(2)
+        self._window = _Window(_AHEAD, classifier.limits.file_bytes)
+        self._stopped = threading.Event()
+
+    def results(self) -> Iterator[Prediction]:
+        for work in (self._feed, self._answer):
+            # Daemons: whoever waits for a pipe or a network that hangs shall not keep the process from ending.
+            threading.Thread(target=work, name=f"photolabel{work.__name__}", daemon=True).start()
+        while (batch := self._done.get()) is not None:
+            if isinstance(batch, BaseException):
+                raise batch
+            for prediction in batch:
+                self._tally.add(prediction)
+                yield prediction
+
+    def stop(self) -> None:
+        """Let the threads end by themselves, at the next photo or batch."""
+        self._stopped.set()
+        self._window.open()
+        self._waiting.put(None)
+        while True:  # make room for whoever waits to put his last
+            try:
+                self._done.get_nowait()
+            except queue.Empty:
+                break
+
+    # -- the first thread
+
+    def _feed(self) -> None:
+        recipe, limits = self._classifier.recipe, self._classifier.limits
+        end: BaseException | None = None
+        try:
+            for item in self._items:
+                self._window.enter(item.held)
+                if self._stopped.is_set():
+                    break
+                future = self._decoders.prepare(item, recipe, limits)
+                future.add_done_callback(lambda _, held=item.held: self._window.let_go(held))
+                del item  # its bytes, if it has any, are the decoder's now
+                self._waiting.put(future)
+        except BaseException as error:  # noqa: BLE001  # whatever it is, it is the caller's
+            end = error
+        self._waiting.put(end)
+
+    # -- the second thread
+
+    def _answer(self) -> None:
+        end: BaseException | None = None
+        try:
+            while not self._stopped.is_set():
+                batch, end, more = self._gather()
+                if batch:
+                    begun = time.perf_counter()
+                    answers = self._classifier.predict(batch, top=self._top)
+                    self._tally.network += time.perf_counter() - begun
+                    self._done.put(answers)
+                if not more:
+                    break
+        except CancelledError:  # the decoders were sent home
+            pass
+        except BaseException as error:  # noqa: BLE001  # as above
+            end = error
+        if not self._stopped.is_set():
+            self._done.put(end)
+
+    def _gather(self) -> tuple[list[Prepared], BaseException | None, bool]:
+        """The next batch; what ended the photos; and whether there are more."""
+        batch: list[Prepared] = []
+        until = None
+        while len(batch) < BATCH:
+            try:
+                coming = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
+                if coming is None or isinstance(coming, BaseException):
+                    return batch, coming, False
+                batch.append(coming.result())
+            except queue.Empty:
+                break
+            self._window.leave()
+            self._tally.reading += batch[-1].seconds.reading
+            self._tally.decoding += batch[-1].seconds.decoding
+            until = until or time.monotonic() + _PATIENCE
+        return batch, None, True
+
+
+class _Window:
+    """How far the decoders may be ahead: so many photos, and so many bytes of those that carry their own."""
+
+    def __init__(self, photos: int, held: int) -> None:
+        self._photos, self._held = photos, held
+        self._inside = self._bytes = 0
+        self._changed = threading.Condition()
+        self._opened = False
+
+    def enter(self, held: int) -> None:
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._opened
+                or (self._inside < self._photos and (self._bytes == 0 or self._bytes + held <= self._held))
+            )
+            self._inside += 1
+            self._bytes += held
+
+    def let_go(self, held: int) -> None:
+        """The photo's own bytes are no longer needed."""
+        with self._changed:
+            self._bytes -= held
+            self._changed.notify_all()
+
+    def leave(self) -> None:
+        with self._changed:
+            self._inside -= 1
+            self._changed.notify_all()
+
+    def open(self) -> None:
+        with self._changed:
+            self._opened = True
+            self._changed.notify_all()

@@ -1,0 +1,123 @@
+"""One photo -> the network's input, with what became of the photo on the way; or what is wrong with it.
+
+The one way from a photo to a network, whichever process it runs in: the classifier takes it photo by photo, the
+workers of `batch` for thousands.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image
+
+from . import images
+from .decoding import decode
+from .errors import PhotoError
+from .images import DEFAULT_LIMITS, Limits, Photo, Recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class File:
+    """The bytes of a photo: their SHA-256 in hexadecimal digits, and how many they are."""
+
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decoding:
+    """What the decoder made of a photo's file.
+
+    `width` and `height` are in pixels, as they are stored: before the photo was turned as `orientation` says (EXIF's,
+    1..8; HEIC and AVIF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was decoded
+    at that part of its size. `mode` is Pillow's name for the kind of pixel, `profile` whether an ICC profile came with
+    them, `transparent` whether they were laid over white.
+    """
+
+    format: str
+    width: int
+    height: int
+    orientation: int
+    scale: int
+    mode: str
+    profile: bool
+    transparent: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seconds:
+    """What one photo took: to read its bytes, and to decode and prepare it."""
+
+    reading: float = 0.0
+    decoding: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A photo as a network takes it: `pixels` (size, size, 3) uint8, RGB 0..255; or its `error`, and no pixels.
+
+    `photo` is what a record calls it. `file` is None for a photo from memory, and for one that could not be read;
+    `decoding` is None for those, and for one that could not be decoded.
+    """
+
+    photo: str | None
+    pixels: NDArray[np.uint8] | None = None
+    error: PhotoError | None = None
+    file: File | None = None
+    decoding: Decoding | None = None
+    seconds: Seconds = Seconds()
+
+
+def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> Prepared:
+    """Read, decode and prepare one photo; never raises a PhotoError, which is part of the result.
+
+    `photo` is what `images.read` takes; `name` what to call it, by default its path. A JPEG is decoded at a reduced
+    size where the recipe allows it (`Recipe.enough`).
+    """
+    name = name_of(photo) if name is None else name
+    file = decoding = pixels = error = None
+    begun = read = time.perf_counter()
+    try:
+        if isinstance(photo, np.ndarray | Image.Image):
+            upright = images.from_memory(photo, limits=limits)
+        else:
+            data = images.content(photo, limits)
+            file = File(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+            read = time.perf_counter()
+            image = decode(data, limits, enough=recipe.enough)
+            decoding = _decoding(image)
+            del data
+            upright = images.upright(image)
+            del image  # a large photo must not be held twice
+        pixels = np.asarray(images.fit(upright, recipe))
+    except PhotoError as caught:
+        error = type(caught)(*caught.args)  # without its traceback, which would keep the photo's bytes alive
+    seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)
+    return Prepared(photo=name, pixels=pixels, error=error, file=file, decoding=decoding, seconds=seconds)
+
+
+def name_of(photo: object) -> str | None:
+    """Return what a record calls a photo: its path, or None for one from memory."""
+    return os.fsdecode(photo) if isinstance(photo, str | os.PathLike) else None
+
+
+def _decoding(image: Image.Image) -> Decoding:
+    info, (width, height) = image.info, image.info["stored"]
+    return Decoding(
+        format=info["format"],
+        width=width,
+        height=height,
+        orientation=info["orientation"],
+        scale=info["scale"],
+        mode=image.mode,
+        profile=bool(info.get("icc_profile")),
+        transparent=image.has_transparency_data,
+    )
