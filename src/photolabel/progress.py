@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 
 def watched() -> bool:
@@ -76,3 +77,73 @@ def status(text: str) -> Iterator[None]:
         yield
     finally:
         _show("\r\x1b[K")
+
+
+class Watch:
+    """How far a run over photos has come: a line that changes on a terminal, or now and then a line for a log.
+
+    Use it in a `with` block. `kind` is "plain" for the log's lines, "none" for nothing, or "auto": on a terminal the
+    line that changes, else nothing. `done` counts what an earlier start has done. `total` may be set when it is known.
+    """
+
+    def __init__(self, kind: str = "auto", *, done: int = 0) -> None:
+        self.total: int | None = None
+        self._done, self._earlier = done, done
+        self._begun = self._said = time.monotonic()
+        self._bar: Any = None
+        self.plain = kind == "plain" or (kind == "auto" and watched() and not _moves_cursor())
+        self.shown = self.plain or (kind == "auto" and watched())
+
+    def __enter__(self) -> Watch:
+        if self.shown and not self.plain:
+            from tqdm import tqdm
+
+            self._bar = tqdm(
+                initial=self._done, unit=" photos", file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=_OPEN
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.close()
+
+    def step(self, *, errors: int, last: str) -> None:
+        """One more photo is done; `last` is what was said of it, harmless to a terminal."""
+        self._done += 1
+        told = f"{errors:,} {'error' if errors == 1 else 'errors'}; {last}"
+        if self._bar is not None:
+            with suppress(OSError):  # the terminal has gone
+                if self.total and self._bar.total is None:
+                    self._bar.total, self._bar.bar_format = self.total, _BAR
+                self._bar.set_postfix_str(told, refresh=False)
+                self._bar.update()
+        elif self.plain and time.monotonic() - self._said >= _EVERY:
+            self._said = time.monotonic()
+            self._say(told)
+
+    def hide(self) -> None:
+        """Make room for other lines; the next step shows it again."""
+        if self._bar is not None:
+            with suppress(OSError):
+                self._bar.clear()
+
+    def _say(self, told: str) -> None:
+        of = f" of {self.total:,}" if self.total else ""
+        rate = (self._done - self._earlier) / max(self._said - self._begun, 1e-9)
+        left = f", {duration((self.total - self._done) / rate)} left" if self.total and rate else ""
+        _show(f"photolabel: {self._done:,}{of} photos, {rate:.1f} a second{left}, {told}\n")
+
+
+_EVERY = 10.0  # seconds between two lines of a log
+_OPEN = "{n:,} photos, {rate_fmt}{postfix}"  # while nobody knows how many there are
+_BAR = "{percentage:.0f}% of {total:,} photos, {rate_fmt}, {remaining} left{postfix}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time as people say it: "4 s", "3 min 20 s", "5 h 12 min"."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"

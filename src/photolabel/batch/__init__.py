@@ -10,9 +10,14 @@ from .. import engine, sources
 from ..classifier import DEFAULT_TOP, Classifier, Prediction, load
 from ..errors import UsageError
 from ..workers import SECONDS, Crew
-from .pipeline import Decoders, Here, Tally, predictions
+from .journal import Journal, pinned
+from .pipeline import Decoders, Here, Timing, predictions
+from .report import Tally, summary
 
-__all__ = ["SECONDS", "Crew", "Decoders", "Here", "Tally", "classify_folder", "crew", "predictions"]
+__all__ = [
+    "SECONDS", "Decoders", "Here", "Journal", "Tally", "Timing", "classify_folder", "crew", "pinned", "predictions",
+    "summary",
+]  # fmt: skip
 
 _MOST_WORKERS = 256
 
@@ -26,7 +31,6 @@ def classify_folder(
     exclude: Iterable[str] = (),
     workers: int | None = None,
     seconds: float = SECONDS,
-    tally: Tally | None = None,
 ) -> Iterator[Prediction]:
     """Name what is in all photos of a folder, and beneath it: one Prediction a photo found, in a stable order.
 
@@ -36,7 +40,7 @@ def classify_folder(
 
     Photos are decoded by `workers` processes, by default one a processor, so that one that makes its decoder crash,
     or takes more than `seconds`, costs an error and no more; 0 decodes in this process, without a limit of time.
-    Everything is bounded: ask for the next Prediction as slowly as you like. `tally` is kept up to date.
+    Everything is bounded: ask for the next Prediction as slowly as you like.
 
     Raises UsageError for a wrong argument, and what `photolabel.load` raises, when the first Prediction is asked for.
     """
@@ -46,7 +50,7 @@ def classify_folder(
         if classifier is None:
             classifier = stack.enter_context(load())
         found = sources.find(listed, include=include, exclude=exclude, limits=classifier.limits)
-        yield from predictions(found, classifier, decoders, top=top, tally=Tally() if tally is None else tally)
+        yield from predictions(found, classifier, decoders, top=top)
 
 
 def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> Decoders:

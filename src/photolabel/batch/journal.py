@@ -176,6 +176,18 @@ class Journal:
         self.close()
 
 
+def pinned(given: Mapping[str, Any], began: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run goes on with: as it began, where nothing else is `given` (None, or an empty list).
+
+    Raises `UsageError` where something else is: its records would not be like those that are there.
+    """
+    for name, value in given.items():
+        if value not in (None, []) and value != began.get(name):
+            words = {None: "without", True: "with"}.get(began.get(name), f"as {began.get(name)!r}, not {value!r}")
+            raise UsageError(f"{name}: the run began {words}. Leave it out to go on, or write to another file.")
+    return {name: began.get(name) for name in given}
+
+
 def _hold(output: Path, stack: ExitStack) -> None:
     """Keep other processes from writing to the same output, as far as the cache can keep a lock."""
     name = hashlib.sha256(os.fsencode(os.path.abspath(output))).hexdigest()  # noqa: PTH100  # links are not followed

@@ -10,10 +10,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..classifier import BATCH, Classifier, Prediction
@@ -46,33 +45,22 @@ class Here:
 
 
 @dataclass
-class Tally:
-    """What a run has come to so far. Seconds of decoders are added up, however many work at once."""
+class Timing:
+    """Seconds that the parts of a run took; of the decoders added up, however many work at once."""
 
-    photos: int = 0
-    errors: Counter[str] = field(default_factory=Counter)  # by code
-    names: Counter[str] = field(default_factory=Counter)  # of the likeliest classes
     reading: float = 0.0
     decoding: float = 0.0
     network: float = 0.0
 
-    def add(self, prediction: Prediction) -> None:
-        """Count a photo."""
-        self.photos += 1
-        if prediction.error is not None:
-            self.errors[prediction.error.code] += 1
-        else:
-            self.names[prediction.top.name] += 1
-
 
 def predictions(
-    items: Iterable[Item], classifier: Classifier, decoders: Decoders, *, top: int | None, tally: Tally
+    items: Iterable[Item], classifier: Classifier, decoders: Decoders, *, top: int | None, timing: Timing | None = None
 ) -> Iterator[Prediction]:
-    """Yield one Prediction an item, in their order, and keep the tally.
+    """Yield one Prediction an item, in their order; `timing` is kept up to date.
 
     `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
     """
-    run = _Run(items, classifier, decoders, top, tally)
+    run = _Run(items, classifier, decoders, top, timing or Timing())
     try:
         yield from run.results()
     finally:
@@ -81,9 +69,9 @@ def predictions(
 
 class _Run:
     def __init__(
-        self, items: Iterable[Item], classifier: Classifier, decoders: Decoders, top: int | None, tally: Tally
+        self, items: Iterable[Item], classifier: Classifier, decoders: Decoders, top: int | None, timing: Timing
     ) -> None:
-        self._items, self._classifier, self._decoders, self._tally = items, classifier, decoders, tally
+        self._items, self._classifier, self._decoders, self._timing = items, classifier, decoders, timing
         self._top = classifier.check_top(top)
         # None: no more. An exception: no more, and why.
         self._waiting: queue.SimpleQueue[Future[Prepared] | BaseException | None] = queue.SimpleQueue()
@@ -98,9 +86,7 @@ class _Run:
         while (batch := self._done.get()) is not None:
             if isinstance(batch, BaseException):
                 raise batch
-            for prediction in batch:
-                self._tally.add(prediction)
-                yield prediction
+            yield from batch
 
     def stop(self) -> None:
         """Let the threads end by themselves, at the next photo or batch."""
@@ -141,7 +127,7 @@ class _Run:
                 if batch:
                     begun = time.perf_counter()
                     answers = self._classifier.predict(batch, top=self._top)
-                    self._tally.network += time.perf_counter() - begun
+                    self._timing.network += time.perf_counter() - begun
                     self._done.put(answers)
                 if not more:
                     break
@@ -165,8 +151,8 @@ class _Run:
             except queue.Empty:
                 break
             self._window.leave()
-            self._tally.reading += batch[-1].seconds.reading
-            self._tally.decoding += batch[-1].seconds.decoding
+            self._timing.reading += batch[-1].seconds.reading
+            self._timing.decoding += batch[-1].seconds.decoding
             until = until or time.monotonic() + _PATIENCE
         return batch, None, True
 

@@ -9,6 +9,7 @@ Exit codes:
   70   a mistake in photolabel itself
   130  interrupted
   141  whoever read the output has gone (as in: photolabel ... | head)
+  143  terminated (SIGTERM)
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import NoReturn
 
 from .. import __version__
 from ..errors import MissingExtraError, ModelError, OutputError, PhotoError, PhotolabelError, StoreError, UsageError
-from .streams import ReaderGoneError, complain, prepare
+from .streams import ReaderGoneError, Terminated, complain, prepare
 
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
 VERBS = {
@@ -44,7 +45,7 @@ EXIT_CODES: dict[type[PhotolabelError], int] = {
     OutputError: 4,
     MissingExtraError: 3,
 }
-_OUR_MISTAKE, _INTERRUPTED, _READER_GONE = 70, 130, 141
+_OUR_MISTAKE, _INTERRUPTED, _READER_GONE, _TERMINATED = 70, 130, 141, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,9 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PhotolabelError as error:
         complain(str(error))
         return next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return _INTERRUPTED
+    except KeyboardInterrupt as stop:
+        complain(str(stop) or "interrupted")
+        return _TERMINATED if isinstance(stop, Terminated) else _INTERRUPTED
     except ReaderGoneError:
         return _READER_GONE
     except Exception as error:

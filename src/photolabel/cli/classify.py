@@ -67,6 +67,37 @@ def parser() -> Parser:
     found.add_argument(
         "--exclude", action="append", default=[], metavar="GLOB", help="of folders and archives leave out what matches"
     )
+    found.add_argument(
+        "--output",
+        "-o",
+        metavar="FILE",
+        help="write the records into this file when all are done: .jsonl, .csv, .txt, or .parquet (an extra); until "
+        "then they are kept in FILE.partial",
+    )
+    found.add_argument(
+        "--resume",
+        action="store_true",
+        help="with --output: go on with a run that was stopped, with the model and options that it began with",
+    )
+    found.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that read and decode; 0: none but this one (default: one a processor, for one photo 0)",
+    )
+    found.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help=f"how long a worker may take for a photo (default: {_SECONDS})",
+    )
+    found.add_argument(
+        "--progress",
+        choices=["auto", "plain", "none"],
+        default="auto",
+        help="what to show meanwhile, and a summary at the end: on a terminal a line that changes (auto, the default), "
+        "lines for a log (plain), or nothing (none)",
+    )
     keywords = made.add_argument_group("keywords")
     keywords.add_argument(
         "--xmp",
@@ -92,6 +123,20 @@ def _probability(text: str) -> float:
     return value
 
 
+def _workers(text: str) -> int:
+    return 0 if text == "0" else whole(text, most=256)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+    return value
+
+
 def _top(text: str) -> int | str:
     if text == _ALL:
         return _ALL
@@ -101,162 +146,3 @@ def _top(text: str) -> int | str:
         raise argparse.ArgumentTypeError(f"{error}, or all") from None
 
 
-def run(argv: list[str]) -> int:
-    """Run the verb and return its exit code."""
-    # argparse cannot take photos and options in any order and know "--" as well, so what follows "--" is ours.
-    end = argv.index("--") if "--" in argv else len(argv)
-    args = parser().parse_intermixed_args(argv[:end])
-    args.photos += argv[end + 1 :]
-    if not args.photos and not args.lists:
-        raise UsageError("expected a photo, as in: photolabel mug.jpg. See: photolabel --help")
-    if [*args.photos, *args.lists].count(_STDIN) > 1:
-        raise UsageError("standard input (-) can be read once only.")
-    if not args.xmp and (args.dry_run or args.xmp_threshold is not None):
-        raise UsageError("--dry-run and --xmp-threshold go with --xmp.")
-
-    # OpenVINO's package loads its model converter and a telemetry client if they are there. No verb needs them, and
-    # without them a photo has its name sooner.
-    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # which stands for: not there
-    from .. import classifier, images, models  # only now: --help must come at once
-
-    limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
-    failed = unwritten = False
-    try:
-        loaded = classifier.load(
-            args.model,
-            weights=args.weights,
-            labels=args.labels,
-            recipe=args.recipe,
-            precision=args.precision,
-            threads=args.threads,
-            engine=args.engine,
-            limits=limits,
-        )
-    except UsageError as error:
-        owners = [x for x in models.known() if any(y.name == args.recipe for y in models.resolve(x).recipes)]
-        if "has no recipe" not in str(error) or not owners:
-            raise
-        raise UsageError(f"{error} That one is of {', '.join(owners)}: add --model {owners[0]}") from error
-    with loaded as ready, _keywords(args) as keywords:
-        top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
-        found = _Found(args, limits)
-        chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
-        to_be_told = not chosen and ready.model.name == models.BUNDLED
-        for prediction in ready.classify_many(found.photos(), top=top):
-            named = replace(prediction, photo=found.name, error=_in_shell_words(prediction.error))
-            if not args.dry_run:
-                _show(named, args, many=found.many)
-            if keywords is not None and not _write(keywords, named, args):
-                unwritten = True
-            if prediction.error is not None:
-                failed = True
-            elif to_be_told:
-                to_be_told = False
-                complain(
-                    f"answered by {models.BUNDLED}, which comes with photolabel; "
-                    "to have VGG16 answer: photolabel models download vgg16"
-                )
-        if found.name is None:
-            complain(f"no photos found{found.left_out}")
-    return EXIT_CODES[OutputError] if unwritten else EXIT_CODES[PhotoError] if failed else 0
-
-
-# In the words of `sources.find`, and for people.
-_LEFT_OUT = {
-    "other": "files that are no photos",
-    "hidden": "what is hidden",
-    "excluded": "what --include and --exclude leave out",
-    "archive": "archives, which are read when they are named",
-    "link": "links in archives",
-    "seen": "links to folders that are there already",
-}
-
-
-class _Found:
-    """The photos that the command line asks for, one after the other, and what is being said of them."""
-
-    def __init__(self, args: argparse.Namespace, limits: Limits) -> None:
-        from .. import sources
-
-        self.name: str | None = None  # of the photo that was handed out last
-        self.many = len(args.photos) != 1 or bool(args.lists)
-        self._passed: Counter[str] = Counter()
-        self._limits = limits
-        self._only = args.photos[0] if args.photos else None
-        self._items = sources.find(
-            self._sources(args), include=args.include, exclude=args.exclude, left_out=self._passed, limits=limits
-        )
-
-    @staticmethod
-    def _sources(args: argparse.Namespace) -> Iterator[str | Item]:
-        from .. import sources
-
-        for name in args.photos:
-            yield sources.Item(photo=name) if name == _STDIN else name  # one without a path: no file is called so
-        for name in args.lists:
-            if name == _STDIN:
-                yield from sources.listed(standard_input(), name="standard input")
-                continue
-            try:
-                file = open(name, "rb")  # noqa: PTH123, SIM115  # pathlib takes an empty name for this folder
-            except (OSError, ValueError) as error:
-                reason = error.strerror if isinstance(error, OSError) else "no such name can be"
-                raise UsageError(f"--from {name}: the list cannot be read: {reason}.") from None
-            with file:
-                yield from sources.listed(file, name=name)
-
-    def photos(self) -> Iterator[str | BinaryIO]:
-        """Yield each photo as `classify_many` takes it."""
-        for item in self._items:
-            self.name = item.photo
-            self.many = self.many or item.photo != self._only
-            if item.photo == _STDIN and not item.path:
-                yield standard_input()
-            else:
-                yield item.file(self._limits)
-
-    @property
-    def left_out(self) -> str:
-        """What was passed over, in words."""
-        told = (f"{_LEFT_OUT[kind]} ({count})" for kind, count in self._passed.items())
-        return "; left out: " + ", ".join(told) if self._passed else ""
-
-
-def _keywords(args: argparse.Namespace) -> AbstractContextManager[Writer | None]:
-    if not args.xmp:
-        return nullcontext()
-    from .. import sidecars
-
-    threshold = sidecars.THRESHOLD if args.xmp_threshold is None else args.xmp_threshold
-    return sidecars.Writer(threshold=threshold, dry_run=args.dry_run)
-
-
-def _write(keywords: Writer, prediction: Prediction, args: argparse.Namespace) -> bool:
-    """Give a photo its keywords; return whether that went well."""
-    try:
-        change = keywords.write(prediction.record())
-    except OutputError as error:  # this sidecar's; the next may be written
-        complain(str(error))
-        return False
-    if change and args.dry_run:
-        say(printable(str(change)))
-    return True
-
-
-def _in_shell_words(error: PhotoError | None) -> PhotoError | None:
-    """Return the error with the option in place of the argument that it names."""
-    return error and type(error)(str(error).replace("Limits.pixels", "--max-pixels"))
-
-
-def _show(prediction: Prediction, args: argparse.Namespace, *, many: bool) -> None:
-    """Print one photo's result: results to standard output; an error too if it is a record, else to stderr."""
-    from .. import output
-
-    if args.json:
-        say(output.json_line(prediction.record()))
-    elif prediction.error is not None:
-        complain(f"{prediction.photo}: {prediction.error}")
-    elif args.top is not None:
-        say(output.table(prediction.record(), named=many))
-    else:
-        say(output.line(prediction.record(), named=many))

@@ -8,20 +8,35 @@ from __future__ import annotations
 import errno
 import io
 import os
+import signal
 import sys
 from contextlib import suppress
-from typing import BinaryIO, TextIO
+from typing import BinaryIO, NoReturn, TextIO
 
 from ..errors import OutputError
 from ..output import printable
+
+
+STDIN = "-"  # in place of a file
 
 
 class ReaderGoneError(Exception):
     """Whoever read our output has seen enough (`| head`)."""
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: like Ctrl-C, somebody wants us to stop."""
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
 def prepare() -> None:
-    """Make the streams safe to use: once, before anything is opened."""
+    """Make the streams safe to use, and SIGTERM end like Ctrl-C: once, before anything is opened."""
+    with suppress(ValueError, AttributeError):  # not in the main thread; no such signal
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
     for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)):
         if stream is None:  # it was closed: else the next file to be opened would become it
             with suppress(OSError):

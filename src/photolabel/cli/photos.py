@@ -1,0 +1,93 @@
+"""The photos that the command line asks for."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import TYPE_CHECKING
+
+from .. import images, sources
+from ..errors import PhotoError, UsageError
+from ..progress import Watch
+from .streams import STDIN, standard_input
+
+if TYPE_CHECKING:
+    from ..images import Limits
+    from ..sources import Item
+
+# In the words of `sources.find`, and for people.
+_LEFT_OUT = {
+    "other": "files that are no photos",
+    "hidden": "what is hidden",
+    "excluded": "what --include and --exclude leave out",
+    "archive": "archives, which are read when they are named",
+    "link": "links in archives",
+    "seen": "links to folders that are there already",
+}
+
+
+class Found:
+    """The photos that the command line asks for, in their order.
+
+    `alone` is whether it is one photo, named itself: then nothing is gained by other processes.
+    """
+
+    def __init__(self, args: argparse.Namespace, limits: Limits) -> None:
+        self._args, self._limits = args, limits
+        self._passed: Counter[str] = Counter()
+        self.items = self._find(self._passed)
+        self.alone = False
+        if len(args.photos) == 1 and not args.lists:  # a list may be slow to come: it is not waited for
+            first = [] if args.photos == [STDIN] else list(islice(self.items, 2))
+            self.alone = args.photos == [STDIN] or [each.photo for each in first] == args.photos
+            self.items = chain(first, self.items)
+
+    def count(self, watch: Watch) -> None:
+        """Have the watch told how many there are, when somebody has counted them; not where they come only once."""
+        if watch.shown and STDIN not in (*self._args.photos, *self._args.lists):
+            threading.Thread(target=self._count, args=(watch,), daemon=True).start()
+
+    def _count(self, watch: Watch) -> None:
+        watch.total = sum(1 for _ in self._find(Counter()))
+
+    def _find(self, passed: Counter[str]) -> Iterator[Item]:
+        args = self._args
+        return sources.find(
+            self._sources(), include=args.include, exclude=args.exclude, left_out=passed, limits=self._limits
+        )
+
+    def _sources(self) -> Iterator[str | Item]:
+        for name in self._args.photos:
+            yield self._from_stdin() if name == STDIN else name
+        for name in self._args.lists:
+            if name == STDIN:
+                yield from sources.listed(standard_input(), name="standard input")
+                continue
+            try:
+                file = open(name, "rb")  # noqa: PTH123, SIM115  # pathlib takes an empty name for this folder
+            except (OSError, ValueError) as error:
+                reason = error.strerror if isinstance(error, OSError) else "no such name can be"
+                raise UsageError(f"--from {name}: the list cannot be read: {reason}.") from None
+            with file:
+                yield from sources.listed(file, name=name)
+
+    def _from_stdin(self) -> Item:
+        try:
+            return sources.Item(photo=STDIN, data=images.content(standard_input(), self._limits))
+        except PhotoError as error:
+            return sources.Item(photo=STDIN, error=error)
+
+    @property
+    def left_out(self) -> str:
+        """What was passed over, in words."""
+        told = (f"{_LEFT_OUT[kind]} ({count})" for kind, count in self._passed.items())
+        return "; left out: " + ", ".join(told) if self._passed else ""
+
+
+def is_named(args: argparse.Namespace, photo: str) -> bool:
+    """Whether a photo is the only thing that the user named."""
+    return args.photos == [photo] and not args.lists and not os.path.isdir(photo)  # noqa: PTH112
