@@ -14,6 +14,7 @@ import pytest
 import photolabel
 import test_layout
 from photolabel import errors
+from photolabel.output import csvs, files
 
 from conftest import ROOT
 
@@ -107,10 +108,14 @@ def test_the_record_s_fields_and_codes_are_documented() -> None:
             fields |= {f"{name}[].{x}" for x in value[0]}
         elif isinstance(value, dict):
             fields |= {f"{name}.{x}" for x in value}
-    table, _, codes = page.partition("| `error.code` | means |")
+    records, _, views = page.partition("\n## Records in files\n")
+    table, _, codes = records.partition("| `error.code` | means |")
     assert firsts(table) == fields
     kinds = {errors.PhotoError, *errors.PhotoError.__subclasses__()}
     assert set(re.findall(r"^\| `([a-z-]+)` \|", codes, re.MULTILINE)) == {kind.code for kind in kinds}
+    endings, _, rest = views.partition("\n### CSV\n")
+    assert firsts(endings) == set(files.VIEWS)
+    assert firsts(rest) == set(csvs.columns(2))
 
 
 def test_the_demo_names_every_sample() -> None:
