@@ -14,6 +14,7 @@ import pytest
 import photolabel
 import test_layout
 from photolabel import errors
+from photolabel.output import csvs, files
 
 from conftest import ROOT
 
@@ -88,6 +89,12 @@ def test_settings_are_documented() -> None:
         assert f"`{name}" in readme, name
 
 
+def firsts(table: str) -> set[str]:
+    """What is in the first column of a page's tables, as code."""
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return {name for row in rows for name in re.findall("`([^`]+)`", row)}
+
+
 def test_the_record_s_fields_and_codes_are_documented() -> None:
     page = (ROOT / "docs" / "records.md").read_text("utf-8")
     with photolabel.load("efficientnet-lite2") as classifier:
@@ -95,13 +102,20 @@ def test_the_record_s_fields_and_codes_are_documented() -> None:
         bad = classifier.classify_many(["missing.jpg"])
         failed = next(iter(bad)).record()
     assert set(record) == set(failed)
-    fields = {*record, *(f"labels[].{x}" for x in record["labels"][0]), *(f"answer.{x}" for x in record["answer"])}
-    fields |= {f"error.{x}" for x in failed["error"]}
-    table, _, codes = page.partition("| `error.code` | means |")
-    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    assert {name for row in rows for name in re.findall("`([^`]+)`", row)} == fields
+    fields = {*record}
+    for name, value in (record | {"error": failed["error"]}).items():
+        if isinstance(value, list):
+            fields |= {f"{name}[].{x}" for x in value[0]}
+        elif isinstance(value, dict):
+            fields |= {f"{name}.{x}" for x in value}
+    records, _, views = page.partition("\n## Records in files\n")
+    table, _, codes = records.partition("| `error.code` | means |")
+    assert firsts(table) == fields
     kinds = {errors.PhotoError, *errors.PhotoError.__subclasses__()}
     assert set(re.findall(r"^\| `([a-z-]+)` \|", codes, re.MULTILINE)) == {kind.code for kind in kinds}
+    endings, _, rest = views.partition("\n### CSV\n")
+    assert firsts(endings) == set(files.VIEWS)
+    assert firsts(rest) == set(csvs.columns(2))
 
 
 def test_the_demo_names_every_sample() -> None:

@@ -33,6 +33,7 @@ HEAVY = {
     "pi_heif": {"decoding"},
     "tqdm": {"progress"},
     "keras": {"keras"},
+    "pyarrow": {"output"},
 }
 
 

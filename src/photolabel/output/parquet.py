@@ -1,0 +1,94 @@
+"""Records -> Parquet, in the structure that they have. pyarrow is the extra `parquet`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from .. import extras
+from .texts import raw
+
+# What is held at once, and becomes a row group: records of a thousand labels are large.
+_RECORDS, _BYTES = 1000, 4_000_000
+
+
+def check() -> None:
+    """Raise `MissingExtraError` if Parquet cannot be written here."""
+    _pyarrow()
+
+
+def write(file: BinaryIO, lines: Iterable[bytes], labels: int) -> None:
+    """Write a row a record; however many labels there are. Raises `MissingExtraError`."""
+    arrow = _pyarrow()
+    schema = _schema(arrow)
+    with arrow.parquet.ParquetWriter(file, schema) as writer:
+        for rows in _batches(lines):
+            try:
+                batch = arrow.RecordBatch.from_pylist(rows, schema=schema)
+            except UnicodeEncodeError:  # somewhere in it: a string of Parquet's is UTF-8
+                batch = arrow.RecordBatch.from_pylist(_utf8(rows), schema=schema)
+            writer.write_batch(batch)
+
+
+def _pyarrow() -> Any:
+    with extras.needed("parquet"):
+        import pyarrow
+        import pyarrow.parquet
+    return pyarrow
+
+
+def _schema(arrow: Any) -> Any:
+    text, whole, number, truth = arrow.string(), arrow.int64(), arrow.float64(), arrow.bool_()
+    known = [("wnid", text), ("name", text), ("probability", number)]
+    sizes = [(name, whole) for name in ("width", "height", "orientation", "scale")]
+    decoding = [("format", text), *sizes, ("mode", text), ("profile", truth), ("transparent", truth)]
+    return arrow.schema(
+        [
+            ("schema", text),
+            ("photo", text),
+            ("photo_bytes", arrow.binary()),
+            ("model", text),
+            ("recipe", text),
+            ("precision", text),
+            ("labels", arrow.list_(arrow.struct([("index", whole), *known]))),
+            ("answer", arrow.struct([("kind", text), *known])),
+            ("error", arrow.struct([("code", text), ("message", text)])),
+            ("file", arrow.struct([("sha256", text), ("bytes", whole)])),
+            ("decoding", arrow.struct(decoding)),
+        ]
+    )
+
+
+def _batches(lines: Iterable[bytes]) -> Iterator[list[dict[str, Any]]]:
+    rows: list[dict[str, Any]] = []
+    size = 0
+    for line in lines:
+        record = json.loads(line)
+        rows.append({**record, "photo_bytes": _bytes(record["photo"])})
+        size += len(line)
+        if len(rows) == _RECORDS or size >= _BYTES:
+            yield rows
+            rows, size = [], 0
+    if rows:
+        yield rows
+
+
+def _bytes(photo: str | None) -> bytes | None:
+    """The name as the system has it, by which the file is found whatever became of its text."""
+    if photo is None:
+        return None
+    try:
+        return os.fsencode(photo)
+    except UnicodeEncodeError:  # a name of another system
+        return raw(photo)
+
+
+def _utf8(value: Any) -> Any:
+    r"""The same values, but for what is no UTF-8 in a text: a byte of that is written as `\xff`."""
+    if isinstance(value, str):
+        return raw(value).decode("utf-8", "backslashreplace")
+    if isinstance(value, dict):
+        return {key: _utf8(each) for key, each in value.items()}
+    return [_utf8(each) for each in value] if isinstance(value, list) else value
