@@ -81,7 +81,10 @@ def test_printable_is_one_harmless_line(text: str) -> None:
 @given(photo=anything, name=anything, message=anything)
 def test_lines_and_tables_are_harmless(photo: str, name: str, message: str) -> None:
     for named in (True, False):
-        for line in (output.line(good(photo, name).record(), named=named), output.line(bad(photo, message).record(), named=named)):
+        for line in (
+            output.line(good(photo, name).record(), named=named),
+            output.line(bad(photo, message).record(), named=named),
+        ):
             assert not ACTED_UPON.search(line)
         lines = output.table(good(photo, name).record(), named=named).split("\n")
         assert len(lines) == 3 + named and not any(map(ACTED_UPON.search, lines))
@@ -105,7 +108,9 @@ def test_two_decimals_always(probability: float, shown: str) -> None:
 
 
 def test_the_table() -> None:
-    assert output.table(good().record(), named=False) == ("coffee_mug     75.27%\ncup            10.00%\nmy own class    0.00%")
+    assert output.table(good().record(), named=False) == (
+        "coffee_mug     75.27%\ncup            10.00%\nmy own class    0.00%"
+    )
     assert output.table(good("a\nb").record(), named=True) == (
         "a\\x0ab:\n  coffee_mug     75.27%\n  cup            10.00%\n  my own class    0.00%"
     )

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import artefacts, engine, foreign, images, metadata, models
+from . import artefacts, engine, foreign, images, metadata, models, store
 from .errors import InvalidModelError, PhotoError, UsageError
-from .prepared import Decoding, File, Prepared, name_of, prepare
+from .prepared import Decoding, File, Prepared, prepare
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -164,6 +164,11 @@ class Classifier:
     def precision(self) -> str:
         """The arithmetic in use: `fp32`."""
         return self._run.precision
+
+    @property
+    def digest(self) -> str | None:
+        """`sha256:` and the hash of the network's file: what answers, whatever it is called. None if there is none."""
+        return None if self._network is None else store.Store().known_digest(self._network.path)
 
     def classify(self, photo: images.Photo, *, top: int | None = DEFAULT_TOP) -> Prediction:
         """Name what is in one photo.

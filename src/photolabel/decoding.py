@@ -136,7 +136,7 @@ def decode(data: bytes, limits: Limits, *, enough: int | None = None) -> Image.I
         check_pixels(image.size, limits)
         stored, scale = image.size, 1
         if isinstance(image, JpegImagePlugin.JpegImageFile) and enough is not None:
-            image.draft(None, (enough, enough))  # type: ignore[arg-type]  # None: the mode stays
+            image.draft(None, (enough, enough))  # None: the mode stays
             scale = image.decoderconfig[0]
         if name == "TIFF":
             _check_last_strip(image)

@@ -182,9 +182,10 @@ def pinned(given: Mapping[str, Any], began: Mapping[str, Any]) -> dict[str, Any]
     Raises `UsageError` where something else is: its records would not be like those that are there.
     """
     for name, value in given.items():
-        if value not in (None, []) and value != began.get(name):
-            words = {None: "without", True: "with"}.get(began.get(name), f"as {began.get(name)!r}, not {value!r}")
-            raise UsageError(f"{name}: the run began {words}. Leave it out to go on, or write to another file.")
+        before = began.get(name)
+        if value not in (None, []) and value != before:
+            how = "without it" if before in (None, []) else f"with {before!r}, not {value!r}"
+            raise UsageError(f"{name}: the run that is to go on began {how}.")
     return {name: began.get(name) for name in given}
 
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from ..classifier import BATCH, Classifier, Prediction
@@ -55,7 +56,7 @@ class Timing:
 
 def predictions(
     items: Iterable[Item], classifier: Classifier, decoders: Decoders, *, top: int | None, timing: Timing | None = None
-) -> Iterator[Prediction]:
+) -> Generator[Prediction]:
     """Yield one Prediction an item, in their order; `timing` is kept up to date.
 
     `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
@@ -110,10 +111,10 @@ class _Run:
                 if self._stopped.is_set():
                     break
                 future = self._decoders.prepare(item, recipe, limits)
-                future.add_done_callback(lambda _, held=item.held: self._window.let_go(held))
+                future.add_done_callback(partial(self._window.let_go, item.held))
                 del item  # its bytes, if it has any, are the decoder's now
                 self._waiting.put(future)
-        except BaseException as error:  # noqa: BLE001  # whatever it is, it is the caller's
+        except BaseException as error:  # whatever it is, it is the caller's
             end = error
         self._waiting.put(end)
 
@@ -133,7 +134,7 @@ class _Run:
                     break
         except CancelledError:  # the decoders were sent home
             pass
-        except BaseException as error:  # noqa: BLE001  # as above
+        except BaseException as error:  # as above
             end = error
         if not self._stopped.is_set():
             self._done.put(end)
@@ -169,13 +170,15 @@ class _Window:
     def enter(self, held: int) -> None:
         with self._changed:
             self._changed.wait_for(
-                lambda: self._opened
-                or (self._inside < self._photos and (self._bytes == 0 or self._bytes + held <= self._held))
+                lambda: (
+                    self._opened
+                    or (self._inside < self._photos and (self._bytes == 0 or self._bytes + held <= self._held))
+                )
             )
             self._inside += 1
             self._bytes += held
 
-    def let_go(self, held: int) -> None:
+    def let_go(self, held: int, decoded: object = None) -> None:
         """The photo's own bytes are no longer needed."""
         with self._changed:
             self._bytes -= held

@@ -87,14 +87,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--precision",
-        default="fp32",
         choices=["fp32", "bf16", "int8"],
         help="arithmetic of the network: fp32 (default), bf16 where the processor has it, or int8, the fastest and "
         "smallest, made once from the fp32 network",
     )
     group.add_argument(
         "--engine",
-        default="openvino",
         choices=["openvino", "onnxruntime"],
         help="what runs the network: openvino (default), or onnxruntime, an extra (pip install "
         "'photolabel[onnxruntime]'), which uses a GPU where the installed package can",

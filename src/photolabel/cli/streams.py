@@ -16,7 +16,6 @@ from typing import BinaryIO, NoReturn, TextIO
 from ..errors import OutputError
 from ..output import printable
 
-
 STDIN = "-"  # in place of a file
 
 

@@ -129,7 +129,7 @@ class _Worker:
             self._process = process
             self._until = time.monotonic() + _START
         try:
-            assert process.stdout
+            assert process.stdout is not None
             ready, _ = wire.receive(process.stdout, most=0)
         except (wire.WireError, EOFError, OSError, ValueError):
             ready = {}

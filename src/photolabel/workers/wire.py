@@ -10,7 +10,7 @@ import json
 import struct
 from collections.abc import Mapping
 from dataclasses import asdict, fields
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class WireError(Exception):
     """The other side has gone, or what came makes no sense."""
 
 
-def send(stream: BinaryIO, head: Mapping[str, Any], body: bytes | memoryview = b"") -> None:
+def send(stream: IO[bytes], head: Mapping[str, Any], body: bytes | memoryview = b"") -> None:
     """Send one message. Raises OSError where nobody reads."""
     packed = json.dumps(head).encode("ascii")
     stream.write(_LENGTHS.pack(len(packed), len(body)) + packed)
@@ -36,7 +36,7 @@ def send(stream: BinaryIO, head: Mapping[str, Any], body: bytes | memoryview = b
     stream.flush()
 
 
-def receive(stream: BinaryIO, *, most: int) -> tuple[dict[str, Any], bytes]:
+def receive(stream: IO[bytes], *, most: int) -> tuple[dict[str, Any], bytes]:
     """Return the next message, of at most so many bytes. Raises WireError; EOFError where there is none."""
     lengths = stream.read(_LENGTHS.size)
     if not lengths:
@@ -61,7 +61,7 @@ def receive(stream: BinaryIO, *, most: int) -> tuple[dict[str, Any], bytes]:
 # -- the question
 
 
-def ask(stream: BinaryIO, item: Item, recipe: Recipe, limits: Limits) -> None:
+def ask(stream: IO[bytes], item: Item, recipe: Recipe, limits: Limits) -> None:
     """Send a photo to be prepared."""
     head = {
         "photo": item.photo,
@@ -74,7 +74,7 @@ def ask(stream: BinaryIO, item: Item, recipe: Recipe, limits: Limits) -> None:
     send(stream, head, item.data or b"")
 
 
-def question(stream: BinaryIO) -> tuple[Item, Recipe, Limits]:
+def question(stream: IO[bytes]) -> tuple[Item, Recipe, Limits]:
     """Return the next photo to be prepared. Raises EOFError when there are no more."""
     head, body = receive(stream, most=1 << 62)  # from our own parent, which keeps to limits of its own
     member = head["member"]
@@ -94,7 +94,7 @@ def question(stream: BinaryIO) -> tuple[Item, Recipe, Limits]:
 # -- the answer
 
 
-def reply(stream: BinaryIO, made: Prepared) -> None:
+def reply(stream: IO[bytes], made: Prepared) -> None:
     """Send back what became of a photo."""
     head = {
         "error": None if made.error is None else [made.error.code, str(made.error)],
@@ -105,7 +105,7 @@ def reply(stream: BinaryIO, made: Prepared) -> None:
     send(stream, head, b"" if made.pixels is None else np.ascontiguousarray(made.pixels).data.cast("B"))
 
 
-def answer(stream: BinaryIO, photo: str, recipe: Recipe) -> Prepared:
+def answer(stream: IO[bytes], photo: str, recipe: Recipe) -> Prepared:
     """Return what became of a photo. Raises WireError where the worker died, or does not make sense."""
     side = recipe.size
     try:
@@ -142,7 +142,7 @@ _Record = TypeVar("_Record", File, Decoding, Seconds)
 
 
 def _read(kind: type[_Record], values: object) -> _Record | None:
-    """A frozen record of plain values, each of the type that its field has. Raises TypeError, ValueError or KeyError."""
+    """A frozen record of plain values, each of the type that its field has. Raises TypeError."""
     if values is None:
         return None
     if not isinstance(values, dict):
