@@ -62,6 +62,8 @@ def test_codes_do_not_change() -> None:
         "UnsupportedFormatError": "unsupported-format",
         "CorruptPhotoError": "corrupt-photo",
         "PhotoTooLargeError": "photo-too-large",
+        "PhotoTooSlowError": "photo-too-slow",
+        "DecoderCrashedError": "decoder-crashed",
         "ModelError": "model-error",
         "UnknownModelError": "unknown-model",
         "InvalidModelError": "invalid-model",

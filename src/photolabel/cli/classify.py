@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -18,11 +17,11 @@ from ..output import files, printable
 from . import EXIT_CODES, VERBS
 from . import __doc__ as exit_codes
 from .parser import Parser, add_model_options, whole
-from .streams import STDIN, Terminated, complain, say
+from .streams import STDIN, complain, say
 
 if TYPE_CHECKING:
     from ..batch import Journal, Tally
-    from ..classifier import Classifier
+    from ..classifier import Classifier, Prediction
     from ..images import Limits
     from ..progress import Watch
     from ..sidecars import Writer
@@ -160,12 +159,13 @@ def run(argv: list[str]) -> int:
     # OpenVINO's package loads its model converter and a telemetry client if they are there. No verb needs them, and
     # without them a photo has its name sooner.
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # which stands for: not there
-    from .. import batch, classifier, images, models  # only now: --help must come at once
+    from .. import batch, classifier, images  # only now: --help must come at once
+    from . import runs
     from .photos import Found
 
-    tally = batch.Tally()
+    tally, timing = batch.Tally(), batch.Timing()
     with ExitStack() as stack:
-        journal = _resumed(args, tally, stack)
+        journal = runs.resumed(args, tally, stack)
         if journal is None and args.resume and os.path.lexists(args.output):
             complain(f"{args.output} is complete: there is nothing to go on with")
             return 0
@@ -174,39 +174,26 @@ def run(argv: list[str]) -> int:
         limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
         found = Found(args, limits)
         workers = 0 if args.workers is None and found.alone else args.workers
-        decoders = batch.crew(workers, seconds=args.seconds or batch.SECONDS, stack=stack)
+        decoders = batch.crew(workers, seconds=args.seconds or batch.SECONDS, stack=stack)  # starting meanwhile
         ready = _loaded(args, limits)
-        chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
         top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
-        journal = _begun(args, ready, journal, stack)
-        keywords = stack.enter_context(_keywords(args))
+        chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
+        journal = runs.begun(args, ready, journal, stack)
         watch = stack.enter_context(_watch(args, journal, alone=found.alone))
         found.count(watch)
-        timing, begun, earlier = batch.Timing(), time.monotonic(), tally.photos
+        begun, earlier = time.monotonic(), tally.photos
         items = found.items if journal is None else journal.remaining(found.items)
         stream = batch.predictions(items, ready, decoders, top=top, timing=timing)
-        unwritten = False
+        told = _Told(args, journal, stack.enter_context(_keywords(args)), watch, tally)
         try:
             with closing(stream):
                 for prediction in stream:
-                    record = prediction.record()
-                    if keywords is not None and not _write(keywords, record, args, watch):
-                        unwritten = True
-                    if journal is not None:
-                        journal.add(record)
-                    elif not args.dry_run:
-                        _show(record, args, watch)
-                    tally.add(record)
-                    watch.step(errors=tally.failed, last=printable(str(prediction)))
-                    if not chosen and prediction.error is None and ready.model.name == models.BUNDLED:
+                    told.take(prediction)
+                    if not chosen and prediction.error is None:
                         chosen = True
-                        watch.hide()
-                        complain(
-                            f"answered by {models.BUNDLED}, which comes with photolabel; "
-                            "to have VGG16 answer: photolabel models download vgg16"
-                        )
+                        told.who_answers(ready)
         except KeyboardInterrupt as stop:
-            raise _stopped(stop, journal) from None
+            raise runs.stopped(stop, journal) from None
         if journal is not None:
             files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
             journal.remove()
@@ -217,7 +204,7 @@ def run(argv: list[str]) -> int:
             for line in batch.summary(tally, timing, seconds=time.monotonic() - begun, earlier=earlier).splitlines():
                 complain(line)
         ready.close()  # only here: whoever was interrupted shall not wait for the network
-    return EXIT_CODES[OutputError] if unwritten else EXIT_CODES[PhotoError] if tally.failed else 0
+    return EXIT_CODES[OutputError] if told.unwritten else EXIT_CODES[PhotoError] if tally.failed else 0
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -231,73 +218,6 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--output writes all records into its file: without --json and --dry-run.")
     if args.output is not None:
         files.check(Path(args.output))
-
-
-# -- what a run depends on
-
-
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """What the records depend on, as the user says it."""
-    return {
-        "photos": args.photos,
-        "--from": args.lists,
-        "--include": args.include,
-        "--exclude": args.exclude,
-        "--model": args.model,
-        "--weights": args.weights,
-        "--labels": args.labels,
-        "--recipe": args.recipe,
-        "--precision": args.precision,
-        "--engine": args.engine,
-        "--threads": args.threads,
-        "--top": args.top,
-        "--max-pixels": args.max_pixels,
-        "folder": str(Path.cwd()),
-    }
-
-
-def _resumed(args: argparse.Namespace, tally: Tally, stack: ExitStack) -> Journal | None:
-    """The run to go on with, if there is one; then the arguments are its own."""
-    from .. import batch
-
-    journal = batch.Journal.resume(Path(args.output), tally.add) if args.resume else None
-    if journal is not None:
-        stack.enter_context(journal)
-        began = batch.pinned(_given(args), journal.settings["arguments"])
-        args.photos, args.lists = began["photos"], began["--from"]
-        for option in began.keys() - {"photos", "--from", "folder"}:
-            setattr(args, option.removeprefix("--").replace("-", "_"), began[option])
-    return journal
-
-
-def _begun(args: argparse.Namespace, ready: Classifier, journal: Journal | None, stack: ExitStack) -> Journal | None:
-    """The journal of a run with --output, begun or checked against the network that is there now."""
-    from .. import batch, engine
-
-    if args.output is None:
-        return None
-    if journal is None:
-        if args.model is None and args.weights is None:
-            args.model = os.environ.get("PHOTOLABEL_MODEL") or ready.model.name  # tomorrow's default may be another one
-        args.threads = args.threads or engine.available_threads()
-        settings = {"arguments": _given(args), "network": ready.digest, "photolabel": __version__}
-        return stack.enter_context(batch.Journal.begin(Path(args.output), settings))
-    if journal.settings.get("network") != ready.digest:
-        raise UsageError(
-            f"{args.output}: the run began with another network under this name. Write to another file, or remove "
-            f"{journal.path.name} to start anew."
-        )
-    return journal
-
-
-def _stopped(stop: KeyboardInterrupt, journal: Journal | None) -> KeyboardInterrupt:
-    """What to tell whoever stopped us."""
-    if journal is None:
-        return stop
-    how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-    output = journal.path.name.removesuffix(".partial")
-    command = shlex.join(["photolabel", "--output", str(journal.path.with_name(output)), "--resume"])
-    return type(stop)(f"{how}; what is done ({journal.done:,}) is kept in {journal.path}. To go on: {command}")
 
 
 def _loaded(args: argparse.Namespace, limits: Limits) -> Classifier:
@@ -341,31 +261,63 @@ def _keywords(args: argparse.Namespace) -> AbstractContextManager[Writer | None]
     return sidecars.Writer(threshold=threshold, dry_run=args.dry_run)
 
 
-def _write(keywords: Writer, record: Mapping[str, Any], args: argparse.Namespace, watch: Watch) -> bool:
-    """Give a photo its keywords; return whether that went well."""
-    try:
-        change = keywords.write(record)
-    except OutputError as error:  # this sidecar's; the next may be written
-        watch.hide()
-        complain(str(error))
-        return False
-    if change and args.dry_run:
-        say(printable(str(change)))
-    return True
+class _Told:
+    """What is said and written of each photo, as they come."""
 
+    def __init__(
+        self, args: argparse.Namespace, journal: Journal | None, keywords: Writer | None, watch: Watch, tally: Tally
+    ) -> None:
+        self._args, self._journal, self._keywords, self._watch, self._tally = args, journal, keywords, watch, tally
+        self.unwritten = False  # some sidecar
 
-def _show(record: Mapping[str, Any], args: argparse.Namespace, watch: Watch) -> None:
-    """Print one photo's result: results to standard output; an error too if it is a record, else to stderr."""
-    from .. import output
-    from .photos import is_named
+    def take(self, prediction: Prediction) -> None:
+        record = prediction.record()
+        if record["error"] is not None:  # in the words of the command line
+            record["error"]["message"] = record["error"]["message"].replace("Limits.pixels", "--max-pixels")
+        if self._keywords is not None:
+            self._write(self._keywords, record)
+        if self._journal is not None:  # last: a photo whose record is kept is done
+            self._journal.add(record)
+        elif not self._args.dry_run:
+            self._show(record)
+        self._tally.add(record)
+        self._watch.step(errors=self._tally.failed, last=printable(str(prediction)))
 
-    named = not is_named(args, record["photo"])
-    if args.json:
-        say(output.json_line(record))
-    elif record["error"] is not None:
-        watch.hide()
-        complain(f"{record['photo']}: {record['error']['message'].replace('Limits.pixels', '--max-pixels')}")
-    elif args.top is not None:
-        say(output.table(record, named=named))
-    else:
-        say(output.line(record, named=named))
+    def _write(self, keywords: Writer, record: Mapping[str, Any]) -> None:
+        try:
+            change = keywords.write(record)
+        except OutputError as error:  # this sidecar's; the next may be written
+            self._complain(str(error))
+            self.unwritten = True
+            return
+        if change and self._args.dry_run:
+            say(printable(str(change)))
+
+    def _show(self, record: Mapping[str, Any]) -> None:
+        """Print one photo's result: results to standard output; an error too if it is a record, else to stderr."""
+        from .. import output
+        from .photos import is_named
+
+        named = not is_named(self._args, record["photo"])
+        if self._args.json:
+            say(output.json_line(record))
+        elif record["error"] is not None:
+            self._complain(f"{record['photo']}: {record['error']['message']}")
+        elif self._args.top is not None:
+            say(output.table(record, named=named))
+        else:
+            say(output.line(record, named=named))
+
+    def who_answers(self, ready: Classifier) -> None:
+        """Say that it is the bundled model, which nobody asked for."""
+        from .. import models
+
+        if ready.model.name == models.BUNDLED:
+            self._complain(
+                f"answered by {models.BUNDLED}, which comes with photolabel; "
+                "to have VGG16 answer: photolabel models download vgg16"
+            )
+
+    def _complain(self, message: str) -> None:
+        self._watch.hide()
+        complain(message)
