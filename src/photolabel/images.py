@@ -360,16 +360,36 @@ def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
     return np.array(fit(image, recipe), dtype=np.float32, order="C")
 
 
-def fit(image: Image.Image, recipe: Recipe) -> Image.Image:
-    """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of."""
+def fit(image: Image.Image, recipe: Recipe, *, scale: int = 1, of: tuple[int, int] | None = None) -> Image.Image:
+    """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of.
+
+    `image` may be the photo at one part in `scale` of its size, which was `of`, upright, in pixels: then what is cut
+    is reckoned from the whole photo all the same, to a fraction of a pixel.
+    """
     if image.mode != "RGB":
         raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
     kind, size = FILTERS[recipe.filter], recipe.size
+    if scale > 1:
+        left, top, right, bottom = _cut(of or (image.width * scale, image.height * scale), recipe)
+        box = (left / scale, top / scale, min(right / scale, image.width), min(bottom / scale, image.height))
+        return image.resize((size, size), kind, box=box)
     if recipe.fit == "squash":
         return image if image.size == (size, size) else image.resize((size, size), kind)
     if recipe.fit == "resize-crop":
         return _resize_crop(image, size, cast("int", recipe.side), kind)
     return _crop_resize(image, size, cast("int", recipe.side), kind)
+
+
+def _cut(photo: tuple[int, int], recipe: Recipe) -> tuple[float, float, float, float]:
+    """What of a photo of this size a recipe shows: left, top, right and bottom, in the photo's pixels."""
+    width, height = photo
+    if recipe.fit == "squash":
+        return 0, 0, width, height
+    if recipe.fit == "crop-resize":
+        return _middle_square(photo, recipe.size, cast("int", recipe.side))
+    wide, high, left, top = _window(photo, recipe.size, cast("int", recipe.side))
+    across, down = width / wide, height / high
+    return left * across, top * down, (left + recipe.size) * across, (top + recipe.size) * down
 
 
 # The longest intermediate, as a multiple of the short side, that is made whole.
@@ -378,11 +398,8 @@ _WHOLE = 16
 
 def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
     """Resize the shorter side to `side`, then cut the middle, rounding as torchvision's transforms do."""
-    short, long = sorted(image.size)
-    long_after = int(side * long / short)
-    width, height = (side, long_after) if image.width <= image.height else (long_after, side)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    if long_after <= _WHOLE * side:
+    width, height, left, top = _window(image.size, size, side)
+    if max(width, height) <= _WHOLE * side:
         whole = image if image.size == (width, height) else image.resize((width, height), kind)
         return whole.crop((left, top, left + size, top + size))
     # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees
@@ -397,13 +414,27 @@ def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resamplin
     return image.crop(rough).resize((size, size), kind, box=box)
 
 
+def _window(photo: tuple[int, int], size: int, side: int) -> tuple[int, int, int, int]:
+    """The size that a photo is resized to, and where size x size are cut from it."""
+    short, long = sorted(photo)
+    long_after = int(side * long / short)
+    width, height = (side, long_after) if photo[0] <= photo[1] else (long_after, side)
+    return width, height, round((width - size) / 2), round((height - size) / 2)
+
+
 def _crop_resize(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
     """Cut the middle square of size/side of the shorter side, then resize.
 
     EfficientNet's original rounds the square down and its corner up, which on small photos moves the picture by
     up to two pixels of the input; rounding to the nearest keeps the middle in the middle.
     """
-    square = max(1, round(size / side * min(image.size)))
-    left, top = (image.width - square) // 2, (image.height - square) // 2
-    middle = image.crop((left, top, left + square, top + square))
-    return middle if square == size else middle.resize((size, size), kind)
+    box = _middle_square(image.size, size, side)
+    middle = image.crop(box)
+    return middle if middle.size == (size, size) else middle.resize((size, size), kind)
+
+
+def _middle_square(photo: tuple[int, int], size: int, side: int) -> tuple[int, int, int, int]:
+    width, height = photo
+    square = max(1, round(size / side * min(photo)))
+    left, top = (width - square) // 2, (height - square) // 2
+    return left, top, left + square, top + square

@@ -51,6 +51,11 @@ class Decoding:
     profile: bool
     transparent: bool
 
+    @property
+    def upright(self) -> tuple[int, int]:
+        """Width and height once the photo is turned."""
+        return (self.height, self.width) if self.orientation >= 5 else (self.width, self.height)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Seconds:
@@ -83,7 +88,8 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
     size where the recipe allows it (`Recipe.enough`).
     """
     name = name_of(photo) if name is None else name
-    file = decoding = pixels = error = None
+    file = decoding = pixels = error = of = None
+    scale = 1
     begun = read = time.perf_counter()
     try:
         if isinstance(photo, np.ndarray | Image.Image):
@@ -96,8 +102,9 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
             decoding = _decoding(image)
             del data
             upright = images.upright(image)
+            scale, of = decoding.scale, decoding.upright
             del image  # a large photo must not be held twice
-        pixels = np.asarray(images.fit(upright, recipe))
+        pixels = np.asarray(images.fit(upright, recipe, scale=scale, of=of))
     except PhotoError as caught:
         error = type(caught)(*caught.args)  # without its traceback, which would keep the photo's bytes alive
     seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)

@@ -34,6 +34,7 @@ VERBS = {
     "models": "list, download, import, verify, remove and bundle models",
     "export": "write a model into a file for ONNX Runtime, Keras or PyTorch",
     "undo": "take back what --xmp wrote",
+    "bench": "measure how fast this machine is",
     "doctor": "check that all is well with this installation",
 }
 

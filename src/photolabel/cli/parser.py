@@ -60,8 +60,8 @@ def _threads(text: str) -> int:
     return whole(text, most=_THREADS)
 
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose a model and how it runs."""
+def add_model_options(parser: argparse.ArgumentParser, *, own: bool = True) -> None:
+    """Add the options that choose a model and how it runs; `own`: also those for files of the user's own."""
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
@@ -69,22 +69,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="a known model (see: photolabel models) or an ONNX file; default: PHOTOLABEL_MODEL, else vgg16 if its "
         "weights are on this machine, else the bundled efficientnet-lite2",
     )
-    group.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="use this file's weights (Keras, PyTorch, safetensors, Caffe, npz) instead of the published ones",
-    )
-    group.add_argument(
-        "--recipe",
-        metavar="NAME|FILE",
-        help="how a photo becomes the network's input; for VGG: crop (default; the published protocol) or keras "
-        f"(what the Keras tutorial does); with --labels: {OWN_RECIPES}",
-    )
-    group.add_argument(
-        "--labels",
-        metavar="FILE",
-        help="the classes of an ONNX file of your own that does not describe itself: a file of names, or imagenet",
-    )
+    if own:
+        group.add_argument(
+            "--weights",
+            metavar="FILE",
+            help="use this file's weights (Keras, PyTorch, safetensors, Caffe, npz) instead of the published ones",
+        )
+        group.add_argument(
+            "--recipe",
+            metavar="NAME|FILE",
+            help="how a photo becomes the network's input; for VGG: crop (default; the published protocol) or keras "
+            f"(what the Keras tutorial does); with --labels: {OWN_RECIPES}",
+        )
+        group.add_argument(
+            "--labels",
+            metavar="FILE",
+            help="the classes of an ONNX file of your own that does not describe itself: a file of names, or imagenet",
+        )
     group.add_argument(
         "--precision",
         choices=["fp32", "bf16", "int8"],
