@@ -28,6 +28,7 @@ _ROOMS = {
     "VGG16C": "vgg",
     "VGG19": "vgg",
     "classify": "classifier",
+    "classify_folder": "batch",
     "errors": "errors",
     "export": "exporting",
     "load": "classifier",
@@ -37,6 +38,7 @@ _ROOMS = {
 
 if TYPE_CHECKING:
     from . import errors
+    from .batch import classify_folder
     from .classifier import Answer, Classifier, Prediction, RankedLabel, classify, load
     from .draw import plot, summary
     from .errors import PhotolabelError
@@ -58,6 +60,7 @@ __all__ = [
     "RankedLabel",
     "__version__",
     "classify",
+    "classify_folder",
     "errors",
     "export",
     "load",
