@@ -14,7 +14,7 @@ import numpy as np
 
 from . import artefacts, engine, foreign, images, metadata, models, store
 from .errors import InvalidModelError, PhotoError, UsageError
-from .prepared import Decoding, File, Prepared, prepare
+from .prepared import Decoding, File, Prepared, inputs, prepare
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -228,18 +228,11 @@ class Classifier:
         running = self._running_part(layer)
         ((_, shape),) = running.shapes.items()
         found = [np.empty((0, *(side or 0 for side in shape[1:])), np.float32)]
-        coming = enumerate(photos, 1)
-        while batch := [self._pixels(photo, number) for number, photo in islice(coming, BATCH)]:
+        coming = inputs(photos, self.recipe, limits=self.limits)
+        while batch := list(islice(coming, BATCH)):
             made = running(np.stack(batch).astype(np.float32))
             found = [*(found if len(found[0]) else []), made]
         return np.concatenate(found)
-
-    def _pixels(self, photo: images.Photo, number: int) -> NDArray[np.uint8]:
-        made = self._prepare(photo)
-        if made.error is not None:
-            raise type(made.error)(f"{made.photo or f'photo {number}'}: {made.error}")
-        assert made.pixels is not None
-        return made.pixels
 
     def _running_part(self, layer: str | None) -> engine.Engine:
         """The network up to a layer, which gives out nothing else."""

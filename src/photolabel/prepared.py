@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,19 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
         error = type(caught)(*caught.args)  # without its traceback, which would keep the photo's bytes alive
     seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)
     return Prepared(photo=name, pixels=pixels, error=error, file=file, decoding=decoding, seconds=seconds)
+
+
+def inputs(photos: Iterable[Photo], recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[NDArray[np.uint8]]:
+    """Yield the pixels of each photo, as `prepare` makes them, where all must be sound.
+
+    Raises the `PhotoError` of the first that is not, with its name or its number in front.
+    """
+    for number, photo in enumerate(photos, 1):
+        made = prepare(photo, recipe, limits=limits)
+        if made.error is not None:
+            raise type(made.error)(f"{made.photo or f'photo {number}'}: {made.error}")
+        assert made.pixels is not None
+        yield made.pixels
 
 
 def name_of(photo: object) -> str | None:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 import numpy as np
 
 from . import artefacts, draw, engine, exporting, graph, images, labels, metadata, models, progress, spec, weights
-from .errors import InvalidModelError, MissingWeightsError, PhotoError, UsageError
+from .errors import InvalidModelError, MissingWeightsError, UsageError
 from .labels import Label
 from .models import CAFFE, Normalisation
+from .prepared import inputs
 from .spec import Layer, Spec
 
 if TYPE_CHECKING:
@@ -136,17 +137,10 @@ class VGG:
             raise UsageError("expected a list of photos, as in features([photo]); got a single one.")
         hidden = [each for each in self.layers if each.kind == "Dense"][:-1]
         name = self._layer(layer or (hidden[-1].name if hidden else None))
-        recipe = self._recipe()
-        prepared = []
-        for photo in photos:
-            try:
-                prepared.append(images.prepare(images.read(photo), recipe))
-            except PhotoError as error:
-                told = f"{os.fsdecode(photo)}: " if isinstance(photo, str | os.PathLike) else ""
-                raise type(error)(f"{told}{error}") from error
+        prepared = list(inputs(photos, self._recipe()))
         if not prepared:
             return np.empty((0, *(x or 0 for x in self._shape_of(name)[1:])), np.float32)
-        return self._batches(np.stack(prepared), name, batch_size, pixels=True)
+        return self._batches(np.stack(prepared).astype(np.float32), name, batch_size, pixels=True)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the network into the file at `path`: `.onnx`, `.keras`, `.weights.h5` or `.safetensors`.
