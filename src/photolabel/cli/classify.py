@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import OutputError, PhotoError, UsageError
-from ..output import files, printable
+from ..output import printable
 from . import EXIT_CODES, VERBS
 from . import __doc__ as exit_codes
 from .parser import Parser, add_model_options, whole
@@ -195,6 +195,8 @@ def run(argv: list[str]) -> int:
         except KeyboardInterrupt as stop:
             raise runs.stopped(stop, journal) from None
         if journal is not None:
+            from ..output import files
+
             files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
             journal.remove()
         watch.hide()
@@ -217,6 +219,8 @@ def _check(args: argparse.Namespace) -> None:
     if args.output is not None and (args.json or args.dry_run):
         raise UsageError("--output writes all records into its file: without --json and --dry-run.")
     if args.output is not None:
+        from ..output import files
+
         files.check(Path(args.output))
 
 
