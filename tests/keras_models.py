@@ -1,4 +1,7 @@
-"""Run in a process of its own, on JAX: what `photolabel.keras` makes. Prints a line for each check that holds."""
+"""Run in a process of its own: what `photolabel.keras` makes. Prints a line for each check that holds.
+
+On the backend that KERAS_BACKEND names, by default JAX.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-os.environ["KERAS_BACKEND"] = "jax"
+os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ["PHOTOLABEL_OFFLINE"] = "1"
 os.environ["PHOTOLABEL_CACHE"] = os.environ["KERAS_HOME"] = tempfile.mkdtemp()
 

@@ -1,7 +1,9 @@
-"""`photolabel.keras`: true Keras models. Keras runs in a process of its own, on JAX."""
+"""`photolabel.keras`: true Keras models. Keras runs in a process of its own, on JAX, and on what else is installed."""
 
 from __future__ import annotations
 
+import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +16,13 @@ from photolabel.errors import MissingExtraError
 PROGRAM = Path(__file__).with_name("keras_models.py")
 
 
-@pytest.fixture(scope="module")
-def done() -> subprocess.CompletedProcess[str]:
+@pytest.fixture(scope="module", params=["jax", "tensorflow", "torch"])
+def done(request: pytest.FixtureRequest) -> subprocess.CompletedProcess[str]:
     """One process runs all checks of keras_models.py: Keras takes long to start."""
-    return subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, check=False)
+    if request.param != "jax" and importlib.util.find_spec(request.param) is None:
+        pytest.skip(f"{request.param} is not installed here")
+    environment = {**os.environ, "KERAS_BACKEND": request.param}
+    return subprocess.run([sys.executable, str(PROGRAM)], capture_output=True, text=True, check=False, env=environment)
 
 
 @pytest.mark.parametrize(
