@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nearness import SHARED
 from PIL import Image
 
 from photolabel import images, load, models, prepared
@@ -27,6 +26,7 @@ from photolabel.decoding import decode
 
 import common
 from common import Bar
+from nearness import SHARED
 
 LEAST_PIXELS = 8_000_000
 SIZES = ((4000, 3000), (6000, 4000))
