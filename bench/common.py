@@ -32,6 +32,7 @@ JAX = ("keras", "h5py", "pillow", "jax")
 TORCH = ("keras", "h5py", "pillow", "torch==2.13.0")
 OPENVINO = ("openvino", "pillow")
 ONNXRUNTIME = ("onnxruntime", "pillow")
+NCNN = ("ncnn", "pillow")
 
 MAKE_WEIGHTS = """
 import sys, h5py, numpy as np
