@@ -30,6 +30,9 @@ common = load("common")
 precisions = load("precisions")
 import_weights = load("import_weights")
 folders = load("folders")
+for needed in ("decode_memory", "prepared", "folder_photos"):
+    load(needed)
+pipeline = load("pipeline")
 
 
 def test_a_section_replaces_its_own_only() -> None:
@@ -138,11 +141,46 @@ def test_other_classes_are_not_compared() -> None:
         folders.check_alike(everyone)
 
 
+def test_the_pipeline_is_judged_by_what_there_is_to_do() -> None:
+    work = [pipeline.Work(1000, 2, decoding=6, network=34, used=39, wall=wall) for wall in (21.0, 21.5, 90.0)]
+    fewer, more = (
+        pipeline.Memory(n, pss=p, marks=p + 50, files=18, threads=12) for n, p in ((1000, 600), (10000, 629))
+    )
+    bars = pipeline.judged(work, fewer, more)
+    assert [bar.reached for bar in bars] == [True] * 6
+    assert bars[0].found == "1.07" and bars[1].found == "91 %", "medians"
+    more.marks, more.pss, more.files, more.threads = 690, 701, 19, 11
+    assert [bar.reached for bar in pipeline.judged(work, fewer, more)[2:]] == [False] * 4
+    slower = [pipeline.Work(1000, 2, decoding=6, network=34, used=39, wall=22.5)]
+    assert [bar.reached for bar in pipeline.judged(slower, fewer, more)[:2]] == [False, False]
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux tells what processes hold")
+def test_memory_is_that_of_all_processes_together(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import subprocess, sys\n"
+        "hold = 'held = bytearray(%d << 20); print(1, flush=True); input()'\n"
+        "child = subprocess.Popen([sys.executable, '-c', hold % 40], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "child.stdout.readline()\n"
+        "held = bytearray(20 << 20)\n"
+        "print(3, flush=True)\n"
+        "input()\n"
+        "child.communicate(b'\\n')\n",
+        "utf-8",
+    )
+    found = pipeline.remembered([sys.executable, str(program)], {}, 3)
+    assert 60 < found.pss < 120 and 60 < found.marks < 140
+    assert found.threads == 2 and found.files >= 8
+    with pytest.raises(SystemExit, match="3 of 4 photos were named"):
+        pipeline.remembered([sys.executable, str(program)], {}, 4)
+
+
 def test_every_format_has_a_writer_and_a_section() -> None:
     import forms
 
     assert {form for form, _ in import_weights.FORMATS.values()} <= set(forms.FORMS)
     page = (BENCH.parent / "docs" / "benchmarks.md").read_text("utf-8")
-    for title in ("Reading photos", "Whole processes", "Precisions", "Agreement of precisions", "Folders",
+    for title in ("Reading photos", "Whole processes", "Precisions", "Agreement of precisions", "Folders", "Pipeline",
                   "Importing weights"):  # fmt: skip
         assert f"\n## {title}\n" in page
