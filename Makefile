@@ -41,9 +41,10 @@ fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and server answers, 50,00
 	$(BIN)/python tools/fuzz_weights.py --cases 50000
 	$(BIN)/python tools/kill_downloads.py --kills 100
 
-bench: $(VENV)/installed  ## photos, processes, precisions and imports, beside others (installs TensorFlow, JAX, PyTorch, ...)
+bench: $(VENV)/installed  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
 	failed=
-	for bench in decode_memory.py whole_process.py precisions.py "precisions.py --agreement" import_weights.py; do
+	for bench in decode_memory.py whole_process.py precisions.py "precisions.py --agreement" folders.py pipeline.py \
+		import_weights.py; do
 		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
 	done
 	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }

@@ -6,24 +6,33 @@ The process that measures others imports nothing heavy: what it holds itself wou
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
 import time
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = ROOT / ".cache" / "bench"
 PAGE = ROOT / "docs" / "benchmarks.md"
 WEIGHTS = WORK / "vgg16_seeded.h5"
 
+# The environments that several benches use, by the same names.
 TENSORFLOW = ("tensorflow-cpu", "pillow")
+JAX = ("keras", "h5py", "pillow", "jax")
+TORCH = ("keras", "h5py", "pillow", "torch==2.13.0")
+OPENVINO = ("openvino", "pillow")
+ONNXRUNTIME = ("onnxruntime", "pillow")
+NCNN = ("ncnn", "pillow")
 
 MAKE_WEIGHTS = """
 import sys, h5py, numpy as np
@@ -105,6 +114,22 @@ def versions(bin_folder: Path, *packages: str) -> str:
     return ", ".join(f"{package} {version(bin_folder, package)}" for package in packages)
 
 
+def installed(environments: Mapping[str, Path]) -> str:
+    """Name what was compared, and its versions, by the names of the environments that it was installed in."""
+    names = {
+        "photolabel": ["openvino"],
+        "openvino": ["openvino"],
+        "onnxruntime": ["onnxruntime"],
+        "nncf": ["nncf", "openvino"],
+        "ncnn": ["ncnn"],
+        "tensorflow": ["keras", "tensorflow-cpu"],
+        "jax": ["jax"],
+        "torch": ["torch"],
+    }
+    told = (versions(folder, package) for name, folder in environments.items() for package in names[name])
+    return ", ".join(dict.fromkeys(told))
+
+
 # -- whole processes
 
 
@@ -141,6 +166,70 @@ class Whole:
     @property
     def memory(self) -> float:
         return statistics.median(self.megabytes)
+
+
+# -- processes that last
+
+
+@dataclass
+class Lasting:
+    """A process in an environment of its own that loads once, and is stopped while others run.
+
+    `away` says why it takes no part, if it does not. What it writes first is its `answer`.
+    """
+
+    name: str
+    kind: str
+    environment: str
+    packages: Sequence[str] = ()
+    away: str = ""
+    folder: Path | None = None
+    process: subprocess.Popen[str] | None = None
+    answer: Any = None
+    log: Path | None = None
+
+    def install(self) -> None:
+        """Find or make its environment."""
+        try:
+            self.folder = environment(self.environment, self.packages)
+        except subprocess.CalledProcessError:
+            self.away = "missing: cannot be installed"
+
+    def start(self, program: Path, folder: Path, cache: Path) -> None:
+        """Let it load, and stop it. `folder` is what its program is told, and where its log goes."""
+        self.log = folder / f"{self.kind.replace(':', '-')}.log"
+        with self.log.open("w", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [f"{self.folder}/python", str(program), self.kind, str(folder)],
+                env={**os.environ, **offline(cache)},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        self.answer = self._read()
+        self.process.send_signal(signal.SIGSTOP)
+
+    def ask(self, question: str) -> Any:
+        """Let it answer one line, and stop it again."""
+        assert self.process and self.process.stdin
+        self.process.send_signal(signal.SIGCONT)
+        print(question, file=self.process.stdin, flush=True)
+        answer = self._read()
+        self.process.send_signal(signal.SIGSTOP)
+        return answer
+
+    def end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def _read(self) -> Any:
+        assert self.process and self.process.stdout and self.log
+        line = self.process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self.name} failed:\n{self.log.read_text('utf-8')[-2000:]}")
+        return json.loads(line)
 
 
 # -- what is written
@@ -187,6 +276,28 @@ def _row(cells: Sequence[str]) -> str:
 def share(what: str, ratio: float, most: float) -> Bar:
     """A part of what another takes, which should be small."""
     return Bar(what, f"1/{1 / ratio:.1f}", f"1/{1 / most:.0f}", ratio <= most)
+
+
+class Contender(Protocol):
+    """Whoever takes part in a comparison, or is away from it."""
+
+    name: str
+
+    @property
+    def away(self) -> str: ...
+
+
+def faster(what: str, ours: Contender, peers: Sequence[Contender], least: float, took: Callable[[Any], float]) -> Bar:
+    """Ours beside the quickest of its peers; `took` is infinite for one that is away, and who is missing is named."""
+    asked = f"{least:g}"
+    if ours.away:
+        return Bar(what, ours.away, asked, None)
+    missing = "".join(f"; {peer.name} {peer.away}" for peer in peers if peer.away)
+    quickest = min(peers, key=took)
+    if quickest.away:  # what cannot be compared is not reached either
+        return Bar(what, missing.removeprefix("; "), asked, False)
+    times = took(quickest) / took(ours)
+    return Bar(what, f"{times:.2f} ({quickest.name}{missing})", asked, times >= least)
 
 
 def options(about: str | None, *, runs: int) -> argparse.ArgumentParser:

@@ -14,14 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import common
 from common import Bar
@@ -35,63 +33,14 @@ ALIKE = 1e-3  # of a probability, between tools at fp32: another network, input 
 
 
 @dataclass
-class Contestant:
-    """One tool in one mode; `away` says why it takes no part, if it does not."""
+class Contestant(common.Lasting):
+    """One tool in one mode."""
 
-    name: str
-    kind: str
-    environment: str
-    packages: Sequence[str] = ()
-    away: str = ""
-    folder: Path | None = None
-    process: subprocess.Popen[str] | None = None
-    answer: list[float] = field(default_factory=list)
     seconds: dict[int, list[float]] = field(default_factory=lambda: {batch: [] for batch in TIMES})
-
-    def install(self) -> None:
-        """Find or make its environment."""
-        try:
-            self.folder = common.environment(self.environment, self.packages)
-        except subprocess.CalledProcessError:
-            self.away = "missing: cannot be installed"
-
-    def start(self) -> None:
-        """Let it load, and stop it."""
-        with self._log.open("w", encoding="utf-8") as log:
-            self.process = subprocess.Popen(
-                [f"{self.folder}/python", str(HERE / "contestant.py"), self.kind, str(FOLDER)],
-                env={**os.environ, **common.offline(CACHE)},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-            )
-        self.answer = self._read()
-        self.process.send_signal(signal.SIGSTOP)
 
     def turn(self, batch: int) -> None:
         """Let it run some times, and stop it again."""
-        assert self.process and self.process.stdin
-        self.process.send_signal(signal.SIGCONT)
-        print(batch, TIMES[batch], file=self.process.stdin, flush=True)
-        self.seconds[batch] += self._read()
-        self.process.send_signal(signal.SIGSTOP)
-
-    def end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    @property
-    def _log(self) -> Path:
-        return FOLDER / f"{self.kind.replace(':', '-')}.log"
-
-    def _read(self) -> Any:
-        assert self.process and self.process.stdout
-        line = self.process.stdout.readline()
-        if not line:
-            raise SystemExit(f"{self.name} failed:\n{self._log.read_text('utf-8')[-2000:]}")
-        return json.loads(line)
+        self.seconds[batch] += self.ask(f"{batch} {TIMES[batch]}")
 
     def milliseconds(self, batch: int) -> float:
         """A photo's; infinity where it takes no part, so that it is never the quickest."""
@@ -99,19 +48,18 @@ class Contestant:
 
 
 def contestants() -> dict[str, Contestant]:
-    keras = ("keras", "h5py", "pillow")
     nncf = ("nncf", "openvino")
     listed = [
         Contestant("photolabel fp32", "photolabel:fp32", "photolabel"),
         Contestant("photolabel bf16", "photolabel:bf16", "photolabel"),
         Contestant("photolabel int8", "photolabel:int8", "photolabel"),
-        Contestant("OpenVINO", "openvino:fp32", "openvino", ("openvino",)),
-        Contestant("ONNX Runtime", "onnxruntime:fp32", "onnxruntime", ("onnxruntime",)),
+        Contestant("OpenVINO", "openvino:fp32", "openvino", common.OPENVINO),
+        Contestant("ONNX Runtime", "onnxruntime:fp32", "onnxruntime", common.ONNXRUNTIME),
         Contestant("NNCF int8, performance preset", "nncf:PERFORMANCE", "nncf", nncf),
         Contestant("NNCF int8, mixed preset", "nncf:MIXED", "nncf", nncf),
         Contestant("Keras predict, TensorFlow", "keras:tensorflow", "tensorflow", common.TENSORFLOW),
-        Contestant("Keras predict, JAX", "keras:jax", "jax", (*keras, "jax")),
-        Contestant("Keras predict, PyTorch", "keras:torch", "torch", (*keras, "torch==2.13.0")),
+        Contestant("Keras predict, JAX", "keras:jax", "jax", common.JAX),
+        Contestant("Keras predict, PyTorch", "keras:torch", "torch", common.TORCH),
     ]
     return {each.kind: each for each in listed}
 
@@ -146,7 +94,7 @@ def speed(args: argparse.Namespace, ours: Path) -> bool:
     try:
         for each in present:
             print(f"loading {each.name} ...", file=sys.stderr, flush=True)
-            each.start()
+            each.start(HERE / "contestant.py", FOLDER, CACHE)
         check_alike(everyone, present)
         for run in range(args.runs):
             print(f"round {run + 1} of {args.runs} ...", file=sys.stderr, flush=True)
@@ -161,12 +109,13 @@ def speed(args: argparse.Namespace, ours: Path) -> bool:
         (each.name, *([f"{each.milliseconds(batch):.1f}" for batch in TIMES] if not each.away else [each.away, ""]))
         for each in everyone.values()
     ]
+    folders = {each.environment: each.folder for each in present if each.folder}
     lines = [
         (
             "`python bench/precisions.py`: VGG16, in process, after loading; each tool on all processors, the others "
             f"stopped meanwhile; interleaved in one run, medians of {args.runs} rounds."
         ),
-        f"{common.machine()}; {installed(present)}.",
+        f"{common.machine()}; {common.installed(folders)}.",
         "",
         *common.table(["milliseconds a photo", *(f"batch of {batch}" for batch in TIMES)], rows),
     ]
@@ -184,23 +133,6 @@ def check_alike(everyone: dict[str, Contestant], present: Iterable[Contestant]) 
             apart = max(abs(one - other) for one, other in zip(ours, each.answer, strict=True))
             if apart > ALIKE:
                 raise SystemExit(f"{each.name}: its probabilities differ from ours by up to {apart:.4f}.")
-
-
-def installed(present: Iterable[Contestant]) -> str:
-    """What was compared, and its versions."""
-    names = {
-        "photolabel": ["openvino"],
-        "openvino": ["openvino"],
-        "onnxruntime": ["onnxruntime"],
-        "nncf": ["nncf", "openvino"],
-        "tensorflow": ["keras", "tensorflow-cpu"],
-        "jax": ["jax"],
-        "torch": ["torch"],
-    }
-    folders = {each.environment: each.folder for each in present if each.folder}
-    return ", ".join(
-        dict.fromkeys(common.versions(folder, package) for name, folder in folders.items() for package in names[name])
-    )
 
 
 def judged(everyone: dict[str, Contestant]) -> list[Bar]:
@@ -234,15 +166,8 @@ class Comparison:
     batch: int
 
     def bar(self) -> Bar:
-        what, asked = f"{self.name}, than {self.than}, batch of {self.batch}", f"{self.least:g}"
-        if self.ours.away:
-            return Bar(what, self.ours.away, asked, None)
-        missing = "".join(f"; {peer.name} {peer.away}" for peer in self.peers if peer.away)
-        quickest = min(self.peers, key=lambda peer: peer.milliseconds(self.batch))
-        if quickest.away:  # what cannot be compared is not reached either
-            return Bar(what, missing.removeprefix("; "), asked, False)
-        times = quickest.milliseconds(self.batch) / self.ours.milliseconds(self.batch)
-        return Bar(what, f"{times:.2f} ({quickest.name}{missing})", asked, times >= self.least)
+        what = f"{self.name}, than {self.than}, batch of {self.batch}"
+        return common.faster(what, self.ours, self.peers, self.least, lambda each: each.milliseconds(self.batch))
 
 
 def agreement(args: argparse.Namespace, ours: Path) -> bool:

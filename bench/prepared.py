@@ -9,12 +9,19 @@ import json
 import sys
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from photolabel import artefacts, engine, images, models
 
 SAMPLES = Path(__file__).resolve().parents[1] / "samples"
+
+
+def facts(weights: Path) -> dict[str, Any]:
+    """What every contestant is told: where the network is, and what this processor can do."""
+    network = artefacts.locate(models.known()["vgg16"], weights_file=weights)
+    return {"weights": str(weights), "network": str(network), "abilities": engine.processor().abilities}
 
 
 def main() -> None:
@@ -31,9 +38,7 @@ def main() -> None:
         folder / "calibration.npy",
         np.stack([images.prepare(images.read(path.read_bytes()), model.recipe()) for path in paths]),
     )
-    network = artefacts.locate(model, weights_file=weights)
-    facts = {"weights": str(weights), "network": str(network), "abilities": engine.processor().abilities}
-    (folder / "facts.json").write_text(json.dumps(facts), "utf-8")
+    (folder / "facts.json").write_text(json.dumps(facts(weights)), "utf-8")
 
 
 if __name__ == "__main__":
