@@ -1,0 +1,86 @@
+"""Probabilities -> what photolabel is willing to say: a class, a broader name, or that it is unsure.
+
+After Deng, Krause, Berg and Fei-Fei, "Hedging Your Bets: Optimizing Accuracy-Specificity Trade-offs in Large Scale
+Visual Recognition", CVPR 2012: among the names that are right as often as was asked for, the most specific.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from .labels import Label
+    from .tree import Tree
+
+# A name that stands for more of the classes than this share says next to nothing of a photo: an "object", a "whole".
+_NOTHING = 0.9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What photolabel is willing to say of a photo.
+
+    `kind` is "leaf" for one of the model's classes, "broader" for a name above several, "unsure" for neither: then
+    there is no `wnid`, the `name` is "unsure", and `probability` is that of the likeliest class, which it was not
+    enough for. Else `probability` is that of the name, 0..1, the sum of those of its classes.
+    """
+
+    kind: Literal["leaf", "broader", "unsure"]
+    wnid: str | None
+    name: str
+    probability: float
+
+
+def leaf(label: Label, probability: float) -> Answer:
+    """Return a class as the answer."""
+    return Answer(kind="leaf", wnid=label.wnid, name=label.name, probability=probability)
+
+
+def hedged(probabilities: NDArray[np.float32], labels: Sequence[Label], tree: Tree | None, *, sure: float) -> Answer:
+    """Return the most specific name whose probability is at least `sure`.
+
+    `probabilities` are those of `labels`, float32 (classes,). Of the names that reach it the one that stands for the
+    fewest classes is taken; of several such the lowest in the tree. Without a `tree` there are only the classes.
+    """
+    best = int(np.argmax(probabilities))
+    if probabilities[best] >= sure:
+        return leaf(labels[best], float(probabilities[best]))
+    if tree is not None:
+        found = tree.probabilities(probabilities)
+        reached = np.flatnonzero((found >= sure) & (tree.leaves <= _NOTHING * len(labels)))
+        if len(reached):
+            node = int(reached[0])  # the nodes are sorted so
+            name = tree.nodes[node]
+            return Answer(kind="broader", wnid=name.wnid, name=name.name, probability=float(found[node]))
+    return Answer(kind="unsure", wnid=None, name="unsure", probability=float(probabilities[best]))
+
+
+def information(answer: Answer, classes: int, tree: Tree | None) -> float:
+    """Return how much an answer says, 0 to 1: log2(classes / classes under it) / log2(classes)."""
+    if answer.kind == "leaf":
+        return 1.0
+    if answer.kind == "unsure" or tree is None:
+        return 0.0
+    row = next(i for i, node in enumerate(tree.nodes) if node.wnid == answer.wnid)
+    return math.log2(classes / int(tree.leaves[row])) / math.log2(classes)
+
+
+def tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float32]:
+    """Return probabilities as the network's softmax gives them with its logits divided by `temperature`.
+
+    float32 (..., classes) -> the same. After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
+    Networks", ICML 2017.
+    """
+    with np.errstate(divide="ignore"):  # log 0 is minus infinity, and its exponential 0 again
+        logits = np.log(probabilities.astype(np.float64)) / temperature
+    raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    scaled: NDArray[np.float32] = (raised / raised.sum(axis=-1, keepdims=True)).astype(np.float32)
+    return scaled
