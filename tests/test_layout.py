@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
-    "errors", "extras", "progress", "spec", "labels",
+    "errors", "extras", "progress", "spec", "labels", "tree", "answer",
     "writing", "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "images", "prepared",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",

@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 
 # Name -> room. Loaded at first use, so that `import photolabel` and `photolabel --help` come at once.
 _ROOMS = {
-    "Answer": "classifier",
+    "Answer": "answer",
     "Classifier": "classifier",
     "Limits": "images",
     "PhotolabelError": "errors",
@@ -38,8 +38,9 @@ _ROOMS = {
 
 if TYPE_CHECKING:
     from . import errors
+    from .answer import Answer
     from .batch import classify_folder
-    from .classifier import Answer, Classifier, Prediction, RankedLabel, classify, load
+    from .classifier import Classifier, Prediction, RankedLabel, classify, load
     from .draw import plot, summary
     from .errors import PhotolabelError
     from .exporting import export

@@ -38,6 +38,11 @@ class Answer:
     name: str
     probability: float
 
+    def __str__(self) -> str:
+        if self.kind == "unsure":
+            return "unsure"
+        return f"{self.name} ({self.probability * 100:.2f}%)"
+
 
 def leaf(label: Label, probability: float) -> Answer:
     """Return a class as the answer."""

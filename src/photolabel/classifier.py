@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import artefacts, engine, foreign, images, metadata, models, store
+from . import artefacts, engine, foreign, images, metadata, models, store, tree
+from .answer import Answer, hedged
 from .errors import InvalidModelError, PhotoError, UsageError
 from .prepared import Decoding, File, Prepared, inputs, prepare
 
@@ -39,16 +40,6 @@ class RankedLabel:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
-    """What photolabel is willing to say of a photo: as of now, its likeliest class (`kind` "leaf")."""
-
-    kind: Literal["leaf"]
-    wnid: str | None
-    name: str
-    probability: float
-
-
-@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """What is known of one photo; the record that every output is a view of.
 
@@ -56,6 +47,8 @@ class Prediction:
     best first, as many as were asked for. `probabilities` are those of all classes in index order: float32,
     (classes,), 0..1, sum 1, read-only. A photo that could not be classified has an `error` and no labels. `file` is
     what its bytes were and `decoding` what was made of them; None where it did not come as a file, or not so far.
+    `answer` is what photolabel is willing to say: its likeliest class, or what is `sure` enough, where that was asked
+    for; None for a photo with an error.
     """
 
     photo: str | None
@@ -63,6 +56,7 @@ class Prediction:
     recipe: str
     precision: str
     labels: tuple[RankedLabel, ...] = ()
+    answer: Answer | None = None
     error: PhotoError | None = None
     file: File | None = None
     decoding: Decoding | None = None
@@ -77,17 +71,17 @@ class Prediction:
             raise self.error
         return self.labels[0]
 
-    @property
-    def answer(self) -> Answer | None:
-        """What photolabel is willing to say, or None for a photo with an error."""
-        if self.error is not None:
-            return None
-        return Answer(kind="leaf", wnid=self.top.wnid, name=self.top.name, probability=self.top.probability)
+    def __post_init__(self) -> None:
+        if self.answer is None and self.labels:
+            best = self.labels[0]
+            likeliest = Answer(kind="leaf", wnid=best.wnid, name=best.name, probability=best.probability)
+            object.__setattr__(self, "answer", likeliest)
 
     def __str__(self) -> str:
         if self.error is not None:
             return f"error: {self.error}"
-        return f"{self.top.name} ({self.top.probability * 100:.2f}%)"
+        assert self.answer is not None
+        return self.answer.__str__()
 
     def record(self) -> dict[str, Any]:
         """Return the record of schema `photolabel/1` as plain values, ready for JSON."""
@@ -98,7 +92,7 @@ class Prediction:
             "recipe": self.recipe,
             "precision": self.precision,
             "labels": [dict(vars(label)) for label in self.labels],
-            "answer": vars(self.answer) if self.answer else None,
+            "answer": asdict(self.answer) if self.answer else None,
             "error": {"code": self.error.code, "message": str(self.error)} if self.error else None,
             "file": asdict(self.file) if self.file else None,
             "decoding": asdict(self.decoding) if self.decoding else None,
@@ -170,40 +164,47 @@ class Classifier:
         """`sha256:` and the hash of the network's file: what answers, whatever it is called. None if there is none."""
         return None if self._network is None else store.Store().known_digest(self._network.path)
 
-    def classify(self, photo: images.Photo, *, top: int | None = DEFAULT_TOP) -> Prediction:
+    def classify(self, photo: images.Photo, *, top: int | None = DEFAULT_TOP, sure: float | None = None) -> Prediction:
         """Name what is in one photo.
 
         `photo` is a path, the bytes of an image file, a binary file object, a PIL image, or a NumPy array
-        (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. Raises a
+        (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. `sure`,
+        a probability, asks for an answer that is so sure: a class, a broader name of WordNet, or "unsure". Raises a
         `PhotoError` for a photo that cannot be read, and `UsageError` for a wrong argument.
         """
-        (prediction,) = self.predict([self._prepare(photo)], top=top)
+        (prediction,) = self.predict([self._prepare(photo)], top=top, sure=sure)
         if prediction.error is not None:
             raise prediction.error
         return prediction
 
-    def classify_many(self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP) -> Iterator[Prediction]:
+    def classify_many(
+        self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP, sure: float | None = None
+    ) -> Iterator[Prediction]:
         """Name what is in each of many photos, as they come, one Prediction a photo in the same order.
 
         A photo that cannot be read gives a Prediction whose `error` says why; the others go on. Each is read and
         decoded when its turn comes, in this process; for thousands of files `photolabel.classify_folder` is quicker.
         """
         self.check_top(top)
-        return (self.predict([self._prepare(photo)], top=top)[0] for photo in photos)
+        self._check_sure(sure)
+        return (self.predict([self._prepare(photo)], top=top, sure=sure)[0] for photo in photos)
 
     def _prepare(self, photo: images.Photo) -> Prepared:
         return prepare(photo, self.recipe, limits=self.limits)
 
-    def predict(self, batch: Sequence[Prepared], *, top: int | None = DEFAULT_TOP) -> list[Prediction]:
+    def predict(
+        self, batch: Sequence[Prepared], *, top: int | None = DEFAULT_TOP, sure: float | None = None
+    ) -> list[Prediction]:
         """Name what is in photos that `prepared.prepare` prepared by this classifier's recipe, in one run.
 
         One Prediction each, in the same order; those with an error keep it. How many there are does not change what
         is said of each. The network's activations grow with them: `BATCH` is a good number.
         """
         top = self.check_top(top)
+        self._check_sure(sure)
         sound = [each.pixels for each in batch if each.pixels is not None]
         answers = iter(self._probabilities(np.stack(sound)) if sound else ())
-        return [self._prediction(each, None if each.pixels is None else next(answers), top) for each in batch]
+        return [self._prediction(each, None if each.pixels is None else next(answers), top, sure) for each in batch]
 
     def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         probabilities = self._run(pixels.astype(np.float32))
@@ -267,7 +268,14 @@ class Classifier:
             raise UsageError(f"top={top!r}: expected a whole number of at least 1, or None for all {classes} classes.")
         return min(top, classes)
 
-    def _prediction(self, photo: Prepared, probabilities: NDArray[np.float32] | None, top: int) -> Prediction:
+    @staticmethod
+    def _check_sure(sure: float | None) -> None:
+        if sure is not None and (not isinstance(sure, int | float) or isinstance(sure, bool) or not 0 < sure <= 1):
+            raise UsageError(f"sure={sure!r}: expected a probability above 0, at most 1.")
+
+    def _prediction(
+        self, photo: Prepared, probabilities: NDArray[np.float32] | None, top: int, sure: float | None
+    ) -> Prediction:
         known = Prediction(
             photo=photo.photo,
             model=self.model.name,
@@ -289,8 +297,14 @@ class Classifier:
                 RankedLabel(index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index]))
                 for x in labels
             ),
+            answer=None if sure is None else hedged(probabilities, self.model.labels, self.tree, sure=sure),
             probabilities=probabilities,
         )
+
+    @property
+    def tree(self) -> tree.Tree | None:
+        """The names above this model's classes, or None where they are not WordNet's."""
+        return tree.of(self.model.labels)
 
     def close(self) -> None:
         """Free the network's memory. Closing twice does no harm; a closed classifier raises `UsageError`."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name of WordNet's: its id, its first word as ImageNet has it (underscores), what people say, and what is above."""
+    """A name: its WordNet id, its first word with underscores, as ImageNet has it, what people say, and what is above."""
 
     wnid: str
     name: str

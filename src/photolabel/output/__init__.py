@@ -32,7 +32,12 @@ def printable(text: str) -> str:
 def line(record: Record, *, named: bool) -> str:
     """Return `name (p%)`, or `path: name (p%)` if `named`; of a photo with an error `error: why`."""
     error, answer = record["error"], record["answer"]
-    text = f"error: {error['message']}" if error else f"{answer['name']} ({answer['probability'] * 100:.2f}%)"
+    if error:
+        text = f"error: {error['message']}"
+    elif answer["kind"] == "unsure":
+        text = "unsure"
+    else:
+        text = f"{answer['name']} ({answer['probability'] * 100:.2f}%)"
     return f"{printable(record['photo'] or '-')}: {printable(text)}" if named else printable(text)
 
 
