@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """A name: its WordNet id, its first word with underscores, as ImageNet has it, what people say, and what is above."""
+    """A name: its WordNet id, its first word as ImageNet writes it, what people say, and the ids above it."""
 
     wnid: str
     name: str
