@@ -165,8 +165,10 @@ def run(argv: list[str]) -> int:
 
     tally = batch.Tally()
     with ExitStack() as stack:
+        if args.output is not None and not args.resume:
+            batch.Journal.check(Path(args.output))
         journal = _resumed(args, tally, stack)
-        if journal is None and args.resume and os.path.lexists(args.output):
+        if journal is None and args.resume and batch.Journal.ended(Path(args.output)):
             complain(f"{args.output} is complete: there is nothing to go on with")
             return 0
         if not args.photos and not args.lists:
@@ -205,11 +207,11 @@ def run(argv: list[str]) -> int:
                             f"answered by {models.BUNDLED}, which comes with photolabel; "
                             "to have VGG16 answer: photolabel models download vgg16"
                         )
+            if journal is not None:
+                files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
+                journal.remove()
         except KeyboardInterrupt as stop:
-            raise _stopped(stop, journal) from None
-        if journal is not None:
-            files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
-            journal.remove()
+            raise _stopped(stop, journal, args) from None
         watch.hide()
         if not tally.photos:
             complain(f"no photos found{found.left_out}")
@@ -252,6 +254,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "--threads": args.threads,
         "--top": args.top,
         "--max-pixels": args.max_pixels,
+        "--xmp": args.xmp or None,
+        "--xmp-threshold": args.xmp_threshold,
         "folder": str(Path.cwd()),
     }
 
@@ -263,7 +267,7 @@ def _resumed(args: argparse.Namespace, tally: Tally, stack: ExitStack) -> Journa
     journal = batch.Journal.resume(Path(args.output), tally.add) if args.resume else None
     if journal is not None:
         stack.enter_context(journal)
-        began = batch.pinned(_given(args), journal.settings["arguments"])
+        began = batch.pinned(_given(args), journal.settings.get("arguments"))
         args.photos, args.lists = began["photos"], began["--from"]
         for option in began.keys() - {"photos", "--from", "folder"}:
             setattr(args, option.removeprefix("--").replace("-", "_"), began[option])
@@ -290,14 +294,14 @@ def _begun(args: argparse.Namespace, ready: Classifier, journal: Journal | None,
     return journal
 
 
-def _stopped(stop: KeyboardInterrupt, journal: Journal | None) -> KeyboardInterrupt:
+def _stopped(stop: KeyboardInterrupt, journal: Journal | None, args: argparse.Namespace) -> KeyboardInterrupt:
     """What to tell whoever stopped us."""
     if journal is None:
         return stop
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-    output = journal.path.name.removesuffix(".partial")
-    command = shlex.join(["photolabel", "--output", str(journal.path.with_name(output)), "--resume"])
-    return type(stop)(f"{how}; what is done ({journal.done:,}) is kept in {journal.path}. To go on: {command}")
+    command = shlex.join(["photolabel", "--resume", f"--output={args.output}"])
+    fed = ", with the same standard input" if STDIN in (*args.photos, *args.lists) else ""
+    return type(stop)(f"{how}; what is done ({journal.done:,}) is kept in {journal.path}. To go on{fed}: {command}")
 
 
 def _loaded(args: argparse.Namespace, limits: Limits) -> Classifier:
