@@ -35,11 +35,12 @@ lint: $(VENV)/installed-dev  ## style and types
 docs: $(VENV)/installed-dev  ## write docs/cli.md from the command line itself
 	$(BIN)/python tools/make_cli_reference.py
 
-fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and server answers, 50,000 weights files, 100 kills of a download
+fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weights files, 150 kills of downloads and runs
 	$(BIN)/python tools/fuzz_images.py --cases 50000
 	$(BIN)/python tools/fuzz_store.py --cases 50000
 	$(BIN)/python tools/fuzz_weights.py --cases 50000
 	$(BIN)/python tools/kill_downloads.py --kills 100
+	$(BIN)/python tools/kill_runs.py --kills 50
 
 bench: $(VENV)/installed  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
 	failed=

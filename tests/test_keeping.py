@@ -311,6 +311,7 @@ def test_clean_takes_leftovers_and_nothing_else(known: models.Model, tiny: Path)
         put(f"stranger-{TAG}-fp32-2t-{tag}.blob").name,
         "imported/mine.onnx",
     }
+    put("0123abcd.lock", recorded=False, folder="runs")  # of a run of classify, which is nothing to speak of
     good |= {f"undo/{put('20260101T000000000000-0123abcd.jsonl', recorded=False, folder='undo').name}"}
     others = {put(name, recorded=False).name for name in ("notes.txt", "x.onnx", "x.blob", "a b.partial")}
     bad = {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from typing import Any, NoReturn
+from typing import NoReturn
 
 
 def watched() -> bool:
@@ -21,7 +22,9 @@ def _moves_cursor() -> bool:
 
 
 def _show(text: str) -> None:
-    with suppress(OSError):  # the terminal has gone: nobody is looking
+    if sys.stderr is None:  # print would take that for standard output
+        return
+    with suppress(OSError, ValueError):  # the terminal has gone: nobody is looking
         print(text, end="", file=sys.stderr, flush=True)
 
 
@@ -72,7 +75,7 @@ def status(text: str) -> Iterator[None]:
         _show(f"{line}\n")
         yield
         return
-    _show(line)
+    _show(_fitting(line))
     try:
         yield
     finally:
@@ -89,55 +92,62 @@ class Watch:
     def __init__(self, kind: str = "auto", *, done: int = 0) -> None:
         self.total: int | None = None
         self._done, self._earlier = done, done
-        self._begun = self._said = time.monotonic()
-        self._bar: Any = None
+        self._begun = time.monotonic()
         self.plain = kind == "plain" or (kind == "auto" and watched() and not _moves_cursor())
         self.shown = self.plain or (kind == "auto" and watched())
+        self._said = self._begun if self.plain else -_EVERY
+        self._visible = False
 
     def __enter__(self) -> Watch:
-        if self.shown and not self.plain:
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                initial=self._done, unit=" photos", file=sys.stderr, leave=False, dynamic_ncols=True, bar_format=_OPEN
-            )
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.close()
+        self.hide()
 
     def step(self, *, errors: int, last: str) -> None:
         """One more photo is done; `last` is what was said of it, harmless to a terminal."""
         self._done += 1
-        told = f"{errors:,} {'error' if errors == 1 else 'errors'}; {last}"
-        if self._bar is not None:
-            with suppress(OSError):  # the terminal has gone
-                if self.total and self._bar.total is None:
-                    self._bar.total, self._bar.bar_format = self.total, _BAR
-                self._bar.set_postfix_str(told, refresh=False)
-                self._bar.update()
-        elif self.plain and time.monotonic() - self._said >= _EVERY:
-            self._said = time.monotonic()
-            self._say(told)
+        now = time.monotonic()
+        if not self.shown or now - self._said < (_EVERY if self.plain else _OFTEN):
+            return
+        self._said = now
+        of = f" of {self.total:,}" if self.total else ""
+        rate = (self._done - self._earlier) / max(now - self._begun, 1e-9)
+        left = f", {duration((self.total - self._done) / rate)} left" if self.total else ""
+        text = (
+            f"{self._done:,}{of} {'photo' if self._done == 1 and not of else 'photos'}, {rate:.1f} a second{left}, "
+            f"{errors:,} {'error' if errors == 1 else 'errors'}; {last}"
+        )
+        if self.plain:
+            _show(f"photolabel: {text}\n")
+        else:
+            self._visible = True
+            _show(f"\r{_fitting(text)}\x1b[K")
 
     def hide(self) -> None:
         """Make room for other lines; the next step shows it again."""
-        if self._bar is not None:
-            with suppress(OSError):
-                self._bar.clear()
-
-    def _say(self, told: str) -> None:
-        of = f" of {self.total:,}" if self.total else ""
-        rate = (self._done - self._earlier) / max(self._said - self._begun, 1e-9)
-        left = f", {duration((self.total - self._done) / rate)} left" if self.total and rate else ""
-        _show(f"photolabel: {self._done:,}{of} photos, {rate:.1f} a second{left}, {told}\n")
+        if self._visible:
+            self._visible = False
+            self._said = -_EVERY
+            _show("\r\x1b[K")
 
 
 _EVERY = 10.0  # seconds between two lines of a log
-_OPEN = "{n:,} photos, {rate_fmt}{postfix}"  # while nobody knows how many there are
-_BAR = "{percentage:.0f}% of {total:,} photos, {rate_fmt}, {remaining} left{postfix}"
+_OFTEN = 0.1  # and between two changes of a line on a terminal
+
+
+def _fitting(text: str) -> str:
+    """Cut a line so that it fits the terminal: one that goes on in the next row could not be wiped."""
+    try:
+        columns = os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError, AttributeError):  # no real one; none any more
+        columns = 0
+    room = (columns or 80) - 1
+    for at, character in enumerate(text):
+        room -= 2 if unicodedata.east_asian_width(character) in "WF" else 1
+        if room < 0:
+            return text[:at]
+    return text
 
 
 def duration(seconds: float) -> str:

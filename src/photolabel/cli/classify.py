@@ -165,8 +165,10 @@ def run(argv: list[str]) -> int:
 
     tally, timing = batch.Tally(), batch.Timing()
     with ExitStack() as stack:
+        if args.output is not None and not args.resume:
+            batch.Journal.check(Path(args.output))
         journal = runs.resumed(args, tally, stack)
-        if journal is None and args.resume and os.path.lexists(args.output):
+        if journal is None and args.resume and batch.Journal.ended(Path(args.output)):
             complain(f"{args.output} is complete: there is nothing to go on with")
             return 0
         if not args.photos and not args.lists:
@@ -192,13 +194,13 @@ def run(argv: list[str]) -> int:
                     if not chosen and prediction.error is None:
                         chosen = True
                         told.who_answers(ready)
-        except KeyboardInterrupt as stop:
-            raise runs.stopped(stop, journal) from None
-        if journal is not None:
-            from ..output import files
+            if journal is not None:
+                from ..output import files
 
-            files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
-            journal.remove()
+                files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
+                journal.remove()
+        except KeyboardInterrupt as stop:
+            raise runs.stopped(stop, journal, args) from None
         watch.hide()
         if not tally.photos:
             complain(f"no photos found{found.left_out}")

@@ -48,7 +48,9 @@ class Found:
 
     def count(self, watch: Watch) -> None:
         """Have the watch told how many there are, when somebody has counted them; not where they come only once."""
-        if watch.shown and STDIN not in (*self._args.photos, *self._args.lists):
+        lists = self._args.lists
+        # A list that is a pipe, as of <(find ...), would lose to the counting what it has for the run.
+        if watch.shown and STDIN not in (*self._args.photos, *lists) and all(map(os.path.isfile, lists)):
             threading.Thread(target=self._count, args=(watch,), daemon=True).start()
 
     def _count(self, watch: Watch) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__, batch, engine
 from ..errors import UsageError
-from .streams import Terminated
+from .streams import STDIN, Terminated
 
 if TYPE_CHECKING:
     from ..batch import Journal, Tally
@@ -34,6 +34,8 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "--threads": args.threads,
         "--top": args.top,
         "--max-pixels": args.max_pixels,
+        "--xmp": args.xmp or None,
+        "--xmp-threshold": args.xmp_threshold,
         "folder": str(Path.cwd()),
     }
 
@@ -43,7 +45,7 @@ def resumed(args: argparse.Namespace, tally: Tally, stack: ExitStack) -> Journal
     journal = batch.Journal.resume(Path(args.output), tally.add) if args.resume else None
     if journal is not None:
         stack.enter_context(journal)
-        began = batch.pinned(_given(args), journal.settings["arguments"])
+        began = batch.pinned(_given(args), journal.settings.get("arguments"))
         args.photos, args.lists = began["photos"], began["--from"]
         for option in began.keys() - {"photos", "--from", "folder"}:
             setattr(args, option.removeprefix("--").replace("-", "_"), began[option])
@@ -68,11 +70,11 @@ def begun(args: argparse.Namespace, ready: Classifier, journal: Journal | None, 
     return journal
 
 
-def stopped(stop: KeyboardInterrupt, journal: Journal | None) -> KeyboardInterrupt:
+def stopped(stop: KeyboardInterrupt, journal: Journal | None, args: argparse.Namespace) -> KeyboardInterrupt:
     """What to tell whoever stopped us."""
     if journal is None:
         return stop
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-    output = journal.path.name.removesuffix(".partial")
-    command = shlex.join(["photolabel", "--output", str(journal.path.with_name(output)), "--resume"])
-    return type(stop)(f"{how}; what is done ({journal.done:,}) is kept in {journal.path}. To go on: {command}")
+    command = shlex.join(["photolabel", "--resume", f"--output={args.output}"])
+    fed = ", with the same standard input" if STDIN in (*args.photos, *args.lists) else ""
+    return type(stop)(f"{how}; what is done ({journal.done:,}) is kept in {journal.path}. To go on{fed}: {command}")
