@@ -360,34 +360,57 @@ def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
     return np.array(fit(image, recipe), dtype=np.float32, order="C")
 
 
-def fit(image: Image.Image, recipe: Recipe) -> Image.Image:
-    """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of."""
+def fit(image: Image.Image, recipe: Recipe, *, whole: tuple[int, int] | None = None, scale: int = 1) -> Image.Image:
+    """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of.
+
+    `whole` is the photo's size where `image` has but 1/`scale` of it: the recipe's geometry is that of the whole, or
+    rounding to the larger pixels would move the picture.
+    """
+    whole = whole or image.size
     if image.mode != "RGB":
         raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
     kind, size = FILTERS[recipe.filter], recipe.size
     if recipe.fit == "squash":
-        return image if image.size == (size, size) else image.resize((size, size), kind)
-    if recipe.fit == "resize-crop":
-        return _resize_crop(image, size, cast("int", recipe.side), kind)
-    return _crop_resize(image, size, cast("int", recipe.side), kind)
+        return _resized(image, (size, size), kind, (0, 0, *whole), scale)
+    make = _resize_crop if recipe.fit == "resize-crop" else _crop_resize
+    return make(image, size, cast("int", recipe.side), kind, whole, scale)
 
 
 # The longest intermediate, as a multiple of the short side, that is made whole.
 _WHOLE = 16
 
 
-def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
+def _resized(
+    image: Image.Image, size: tuple[int, int], kind: Image.Resampling, box: tuple[int, int, int, int], scale: int
+) -> Image.Image:
+    """Return what is in `box`, in pixels of the whole photo of which `image` is 1/`scale`, at another size.
+
+    The filter sees nothing beyond the box, but for the rest of the pixels that it cuts through.
+    """
+    cut = (box[0] // scale, box[1] // scale, -(-box[2] // scale), -(-box[3] // scale))
+    image = image if cut == (0, 0, *image.size) else image.crop(cut)
+    left, top, right, bottom = (
+        edge / scale - origin for edge, origin in zip(box, (cut[0], cut[1], cut[0], cut[1]), strict=True)
+    )
+    if image.size == size and scale == 1:
+        return image
+    return image.resize(size, kind, box=(left, top, right, bottom))
+
+
+def _resize_crop(
+    image: Image.Image, size: int, side: int, kind: Image.Resampling, whole: tuple[int, int], scale: int
+) -> Image.Image:
     """Resize the shorter side to `side`, then cut the middle, rounding as torchvision's transforms do."""
-    short, long = sorted(image.size)
+    short, long = sorted(whole)
     long_after = int(side * long / short)
-    width, height = (side, long_after) if image.width <= image.height else (long_after, side)
+    width, height = (side, long_after) if whole[0] <= whole[1] else (long_after, side)
     left, top = round((width - size) / 2), round((height - size) / 2)
     if long_after <= _WHOLE * side:
-        whole = image if image.size == (width, height) else image.resize((width, height), kind)
-        return whole.crop((left, top, left + size, top + size))
+        resized = _resized(image, (width, height), kind, (0, 0, *whole), scale)
+        return resized.crop((left, top, left + size, top + size))
     # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees
     # the pixels around it; the result differs by rounding alone (measured: 1 value in 1,000, by 1 or 2).
-    across, down = image.width / width, image.height / height
+    across, down = whole[0] / scale / width, whole[1] / scale / height
     box = (left * across, top * down, (left + size) * across, (top + size) * down)
     # Pillow keeps a box in single precision: first cut roughly (the filter's reach stays), to keep it small.
     spare_x, spare_y = int(4 * max(across, 1)) + 2, int(4 * max(down, 1)) + 2
@@ -397,13 +420,14 @@ def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resamplin
     return image.crop(rough).resize((size, size), kind, box=box)
 
 
-def _crop_resize(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
+def _crop_resize(
+    image: Image.Image, size: int, side: int, kind: Image.Resampling, whole: tuple[int, int], scale: int
+) -> Image.Image:
     """Cut the middle square of size/side of the shorter side, then resize.
 
     EfficientNet's original rounds the square down and its corner up, which on small photos moves the picture by
     up to two pixels of the input; rounding to the nearest keeps the middle in the middle.
     """
-    square = max(1, round(size / side * min(image.size)))
-    left, top = (image.width - square) // 2, (image.height - square) // 2
-    middle = image.crop((left, top, left + square, top + square))
-    return middle if square == size else middle.resize((size, size), kind)
+    square = max(1, round(size / side * min(whole)))
+    left, top = (whole[0] - square) // 2, (whole[1] - square) // 2
+    return _resized(image, (size, size), kind, (left, top, left + square, top + square), scale)

@@ -37,9 +37,9 @@ class Decoding:
     """What the decoder made of a photo's file.
 
     `width` and `height` are in pixels, as they are stored: before the photo was turned as `orientation` says (EXIF's,
-    1..8; HEIC and AVIF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was decoded
-    at that part of its size. `mode` is Pillow's name for the kind of pixel, `profile` whether an ICC profile came with
-    them, `transparent` whether they were laid over white.
+    1..8; HEIC, AVIF and TIFF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was
+    decoded at that part of its size. `mode` is Pillow's name for the kind of pixel, `profile` whether an ICC profile
+    came with them, `transparent` whether they were laid over white.
     """
 
     format: str
@@ -60,7 +60,7 @@ class Seconds:
     decoding: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # arrays do not compare
 class Prepared:
     """A photo as a network takes it: `pixels` (size, size, 3) uint8, RGB 0..255; or its `error`, and no pixels.
 
@@ -97,16 +97,36 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
             del data
             upright = images.upright(image)
             del image  # a large photo must not be held twice
-        pixels = np.asarray(images.fit(upright, recipe))
+        whole, scale = _whole(decoding)
+        pixels = np.asarray(images.fit(upright, recipe, whole=whole, scale=scale))
     except PhotoError as caught:
-        error = type(caught)(*caught.args)  # without its traceback, which would keep the photo's bytes alive
+        error = _bare(caught)
     seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)
     return Prepared(photo=name, pixels=pixels, error=error, file=file, decoding=decoding, seconds=seconds)
+
+
+def refused(photo: str | None, error: PhotoError) -> Prepared:
+    """Return what becomes of a photo of which it is known already what is wrong with it."""
+    return Prepared(photo=photo, error=_bare(error))
+
+
+def _bare(error: PhotoError) -> PhotoError:
+    """The same without its traceback, which would keep the photo's bytes alive."""
+    return type(error)(*error.args)
 
 
 def name_of(photo: object) -> str | None:
     """Return what a record calls a photo: its path, or None for one from memory."""
     return os.fsdecode(photo) if isinstance(photo, str | os.PathLike) else None
+
+
+def _whole(decoding: Decoding | None) -> tuple[tuple[int, int] | None, int]:
+    """The size of the whole photo, upright, and of what part of it there are pixels."""
+    if decoding is None or decoding.scale == 1:
+        return None, 1
+    turned = decoding.orientation >= 5
+    size = (decoding.height, decoding.width) if turned else (decoding.width, decoding.height)
+    return size, decoding.scale
 
 
 def _decoding(image: Image.Image) -> Decoding:
