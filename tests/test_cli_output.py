@@ -25,9 +25,9 @@ import pytest
 from photolabel import cli, progress, writing
 from photolabel.batch import Journal
 from photolabel.cli import classify
-from run_kills import kill_runs, make_photos, whole_lines
 
 import oracle
+from run_kills import kill_runs, make_photos, whole_lines
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="POSIX")
 UNBROKEN = 40  # photos

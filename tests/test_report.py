@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from photolabel.batch import Tally, Timing, summary
-
 from test_journal import record
 
 

@@ -360,17 +360,17 @@ def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
     return np.array(fit(image, recipe), dtype=np.float32, order="C")
 
 
-def fit(image: Image.Image, recipe: Recipe, *, scale: int = 1, of: tuple[int, int] | None = None) -> Image.Image:
+def fit(image: Image.Image, recipe: Recipe, *, whole: tuple[int, int] | None = None, scale: int = 1) -> Image.Image:
     """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of.
 
-    `image` may be the photo at one part in `scale` of its size, which was `of`, upright, in pixels: then what is cut
+    `image` may be the photo at one part in `scale` of its size, which was `whole`, upright, in pixels: then what is cut
     is reckoned from the whole photo all the same, to a fraction of a pixel.
     """
     if image.mode != "RGB":
         raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
     kind, size = FILTERS[recipe.filter], recipe.size
     if scale > 1:
-        left, top, right, bottom = _cut(of or (image.width * scale, image.height * scale), recipe)
+        left, top, right, bottom = _cut(whole or (image.width * scale, image.height * scale), recipe)
         box = (left / scale, top / scale, min(right / scale, image.width), min(bottom / scale, image.height))
         return image.resize((size, size), kind, box=box)
     if recipe.fit == "squash":

@@ -38,9 +38,9 @@ class Decoding:
     """What the decoder made of a photo's file.
 
     `width` and `height` are in pixels, as they are stored: before the photo was turned as `orientation` says (EXIF's,
-    1..8; HEIC and AVIF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was decoded
-    at that part of its size. `mode` is Pillow's name for the kind of pixel, `profile` whether an ICC profile came with
-    them, `transparent` whether they were laid over white.
+    1..8; HEIC, AVIF and TIFF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was
+    decoded at that part of its size. `mode` is Pillow's name for the kind of pixel, `profile` whether an ICC profile
+    came with them, `transparent` whether they were laid over white.
     """
 
     format: str
@@ -66,7 +66,7 @@ class Seconds:
     decoding: float = 0.0
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)  # arrays do not compare
 class Prepared:
     """A photo as a network takes it: `pixels` (size, size, 3) uint8, RGB 0..255; or its `error`, and no pixels.
 
@@ -89,7 +89,7 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
     size where the recipe allows it (`Recipe.enough`).
     """
     name = name_of(photo) if name is None else name
-    file = decoding = pixels = error = of = None
+    file = decoding = pixels = error = whole = None
     scale = 1
     begun = read = time.perf_counter()
     try:
@@ -103,11 +103,11 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
             decoding = _decoding(image)
             del data
             upright = images.upright(image)
-            scale, of = decoding.scale, decoding.upright
+            whole, scale = decoding.upright, decoding.scale
             del image  # a large photo must not be held twice
-        pixels = np.asarray(images.fit(upright, recipe, scale=scale, of=of))
+        pixels = np.asarray(images.fit(upright, recipe, whole=whole, scale=scale))
     except PhotoError as caught:
-        error = type(caught)(*caught.args)  # without its traceback, which would keep the photo's bytes alive
+        error = _bare(caught)
     seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)
     return Prepared(photo=name, pixels=pixels, error=error, file=file, decoding=decoding, seconds=seconds)
 
@@ -123,6 +123,16 @@ def inputs(photos: Iterable[Photo], recipe: Recipe, *, limits: Limits = DEFAULT_
             raise type(made.error)(f"{made.photo or f'photo {number}'}: {made.error}")
         assert made.pixels is not None
         yield made.pixels
+
+
+def refused(photo: str | None, error: PhotoError) -> Prepared:
+    """Return what becomes of a photo of which it is known already what is wrong with it."""
+    return Prepared(photo=photo, error=_bare(error))
+
+
+def _bare(error: PhotoError) -> PhotoError:
+    """The same without its traceback, which would keep the photo's bytes alive."""
+    return type(error)(*error.args)
 
 
 def name_of(photo: object) -> str | None:

@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from .. import engine, sources
 from ..classifier import DEFAULT_TOP, Classifier, Prediction, load
 from ..errors import UsageError
+from ..images import DEFAULT_LIMITS
 from ..workers import SECONDS, Crew
 from .journal import Journal, pinned
 from .pipeline import Decoders, Here, Timing, predictions
@@ -44,12 +45,15 @@ def classify_folder(
 
     Raises UsageError for a wrong argument, and what `photolabel.load` raises, when the first Prediction is asked for.
     """
+    if classifier is not None and not isinstance(classifier, Classifier):
+        raise UsageError(f"classifier is what photolabel.load returns, not of type {type(classifier).__name__}.")
     listed = [photos] if isinstance(photos, str | os.PathLike) else photos
     with ExitStack() as stack:
+        limits = DEFAULT_LIMITS if classifier is None else classifier.limits
+        found = sources.find(listed, include=include, exclude=exclude, limits=limits)
         decoders = crew(workers, seconds=seconds, stack=stack)
         if classifier is None:
             classifier = stack.enter_context(load())
-        found = sources.find(listed, include=include, exclude=exclude, limits=classifier.limits)
         yield from predictions(found, classifier, decoders, top=top)
 
 
@@ -66,6 +70,4 @@ def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> 
         raise UsageError(f"seconds={seconds!r}: expected a number of seconds above 0.")
     if workers == 0:
         return Here()
-    made = stack.enter_context(Crew(workers, seconds=seconds))
-    made.start()
-    return made
+    return stack.enter_context(Crew(workers, seconds=seconds))

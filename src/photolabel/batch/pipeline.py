@@ -7,22 +7,24 @@ photo costs does not depend on how many there are, nor does the memory.
 
 from __future__ import annotations
 
+import atexit
 import queue
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from ..classifier import BATCH, Classifier, Prediction
 from ..images import Limits, Recipe
-from ..prepared import Prepared, prepare
+from ..prepared import Prepared, prepare, refused
 from ..sources import Item
 
 _AHEAD = 4 * BATCH  # photos: decoders go on while the network is at work on a batch
 _PATIENCE = 0.5  # seconds that a batch waits to be filled before it goes as it is
+_PARTING = 30.0  # seconds that a process which ends waits for a batch that is under way
 
 
 class Decoders(Protocol):
@@ -39,7 +41,7 @@ class Here:
         """Prepare a photo, now."""
         done: Future[Prepared] = Future()
         if item.error is not None:
-            done.set_result(Prepared(photo=item.photo, error=item.error))
+            done.set_result(refused(item.photo, item.error))
         else:
             done.set_result(prepare(item.file(limits), recipe, limits=limits, name=item.photo))
         return done
@@ -79,14 +81,24 @@ class _Run:
         self._done: queue.Queue[list[Prediction] | BaseException | None] = queue.Queue(2)
         self._window = _Window(_AHEAD, classifier.limits.file_bytes)
         self._stopped = threading.Event()
+        self._coming: Future[Prepared] | None = None  # that the last batch did not wait for
 
     def results(self) -> Iterator[Prediction]:
         for work in (self._feed, self._answer):
             # Daemons: whoever waits for a pipe or a network that hangs shall not keep the process from ending.
             threading.Thread(target=work, name=f"photolabel{work.__name__}", daemon=True).start()
-        while (batch := self._done.get()) is not None:
+        while True:
+            try:
+                batch = self._done.get(timeout=_PATIENCE)  # without one, Ctrl-C would not come through on Windows
+            except queue.Empty:
+                continue
+            if batch is None:
+                return
             if isinstance(batch, BaseException):
-                raise batch
+                try:
+                    raise batch
+                finally:
+                    del batch  # as in _answer
             yield from batch
 
     def stop(self) -> None:
@@ -114,48 +126,71 @@ class _Run:
                 future.add_done_callback(partial(self._window.let_go, item.held))
                 del item  # its bytes, if it has any, are the decoder's now
                 self._waiting.put(future)
+            if isinstance(self._items, Generator):
+                self._items.close()  # an archive that was not read to its end
         except BaseException as error:  # whatever it is, it is the caller's
             end = error
         self._waiting.put(end)
+        del end  # its traceback knows this frame, which would keep all of us
 
     # -- the second thread
 
     def _answer(self) -> None:
         end: BaseException | None = None
+        _running[self] = threading.current_thread()
         try:
-            while not self._stopped.is_set():
+            more = True
+            while more and not self._stopped.is_set():
                 batch, end, more = self._gather()
                 if batch:
                     begun = time.perf_counter()
                     answers = self._classifier.predict(batch, top=self._top)
                     self._timing.network += time.perf_counter() - begun
                     self._done.put(answers)
-                if not more:
-                    break
-        except CancelledError:  # the decoders were sent home
-            pass
+                    del batch, answers
         except BaseException as error:  # as above
             end = error
         if not self._stopped.is_set():
             self._done.put(end)
+        del _running[self], end  # its traceback knows this frame, which would keep all of us
 
     def _gather(self) -> tuple[list[Prepared], BaseException | None, bool]:
-        """The next batch; what ended the photos; and whether there are more."""
+        """The next batch, none if nothing came for a while; what ended the photos; and whether there are more."""
         batch: list[Prepared] = []
-        until = None
+        until = time.monotonic() + _PATIENCE
         while len(batch) < BATCH:
             try:
-                coming = self._waiting.get(timeout=None if until is None else max(0.0, until - time.monotonic()))
-                if coming is None or isinstance(coming, BaseException):
-                    return batch, coming, False
-                batch.append(coming.result())
+                coming = self._coming or self._waiting.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
+            if coming is None or isinstance(coming, BaseException):
+                return batch, coming, False
+            self._coming = coming
+            if not wait([coming], timeout=max(0.0, until - time.monotonic())).done:
+                break  # one that takes long shall not keep back those before it
+            self._coming = None
+            if (error := coming.exception()) is not None:
+                return batch, error, False
+            batch.append(coming.result())
             self._window.leave()
             self._timing.reading += batch[-1].seconds.reading
             self._timing.decoding += batch[-1].seconds.decoding
-            until = until or time.monotonic() + _PATIENCE
+            if len(batch) == 1:
+                until = time.monotonic() + _PATIENCE
         return batch, None, True
+
+
+_running: dict[_Run, threading.Thread] = {}
+
+
+def _part() -> None:
+    """Let networks finish what they are at: one that comes back to an interpreter which is gone aborts the process."""
+    for run, thread in list(_running.items()):
+        run.stop()
+        thread.join(_PARTING)
+
+
+atexit.register(_part)
 
 
 class _Window:

@@ -10,69 +10,76 @@ from __future__ import annotations
 
 import os
 import queue
-import subprocess
-import sys
 import threading
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import TypeAlias
 
 from ..errors import DecoderCrashedError, PhotoTooSlowError, UsageError
 from ..images import DEFAULT_LIMITS, Limits, Recipe
-from ..prepared import Prepared
+from ..prepared import Prepared, refused
 from ..sources import Item
 from . import wire
+from .process import Process
 
 __all__ = ["SECONDS", "Crew"]
 
 SECONDS = 60.0  # that a photo may take: the largest within the limits takes a few
 _START = 60.0  # seconds that a worker may take to start, on a machine that is busy with something else
 _TICK = 0.1  # seconds between two looks for workers that are overdue
+_TRIES = 2  # of a photo, and of a start: what ended the worker may have been something else
 
-# Not -m: it would put the current folder, which may be one of photos from anywhere, before the libraries.
-_PROGRAM = "import sys; seconds, *sys.path = sys.argv[1:]; from {0} import child; child.main(float(seconds))"
+_Task: TypeAlias = tuple["Future[Prepared]", Item, Recipe, Limits]
 
 
 class Crew:
-    """Workers that prepare photos. Use it in a `with` block, or close it.
+    """Workers that prepare photos, started at once. Use it in a `with` block, or close it.
 
     `count` is how many; `seconds` how long a photo may take. Safe to use from several threads.
     """
 
     def __init__(self, count: int, *, seconds: float = SECONDS) -> None:
         self._workers = [_Worker(seconds) for _ in range(count)]
-        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
-        for worker in self._workers:
-            self._idle.put(worker)
+        self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
-        self._threads = ThreadPoolExecutor(count, "photolabel-worker")
-        threading.Thread(target=self._watch, name="photolabel-watch", daemon=True).start()
-
-    def start(self) -> None:
-        """Start them all, and do not wait: whoever has other things to do first loses no time."""
-        for worker in self._workers:
-            self._threads.submit(worker.start)
+        self._lock = threading.Lock()  # no task is put behind the end
+        self._home = os.getpid()
+        # Daemons: a program that ends without closing us shall not wait for photos that nobody wants any more.
+        self._threads = [
+            threading.Thread(target=self._serve, args=(worker,), name="photolabel-worker", daemon=True)
+            for worker in self._workers
+        ]
+        self._threads.append(threading.Thread(target=self._watch, name="photolabel-watch", daemon=True))
+        for thread in self._threads:
+            thread.start()
 
     def prepare(self, item: Item, recipe: Recipe, limits: Limits = DEFAULT_LIMITS) -> Future[Prepared]:
         """Have a photo prepared as `prepared.prepare` does it; a worker that dies of it is an error of the photo.
 
-        The future's only exception is `UsageError`, where this system lets no worker start.
+        The future's only exception is `UsageError`, where this system lets no worker start, or the crew was closed
+        meanwhile. Raises it where it is closed already.
         """
+        future: Future[Prepared] = Future()
         if item.error is not None:  # known already
-            done: Future[Prepared] = Future()
-            done.set_result(Prepared(photo=item.photo, error=item.error))
-            return done
-        return self._threads.submit(self._prepare, item, recipe, limits)
+            future.set_result(refused(item.photo, item.error))
+            return future
+        with self._lock:
+            if self._closed.is_set() or os.getpid() != self._home:  # fork() takes no threads along
+                raise _closed()
+            self._tasks.put((future, item, recipe, limits))
+        return future
 
-    def _prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Prepared:
-        worker = self._idle.get()
-        try:
-            return worker.prepare(item, recipe, limits)
-        finally:
-            self._idle.put(worker)
+    def _serve(self, worker: _Worker) -> None:
+        """Work as one of the workers: a thread each, so that nobody else speaks to its process."""
+        with suppress(UsageError):  # if it cannot start, its first photo will tell
+            worker.start()
+        while (task := self._tasks.get()) is not None:
+            _do(worker, *task)
+            del task  # its item may hold the photo's bytes
+        worker.close()
 
     def _watch(self) -> None:
         while not self._closed.wait(_TICK):
@@ -80,14 +87,21 @@ class Crew:
                 worker.check()
 
     def close(self) -> None:
-        """End the workers, in whatever they are doing. What was not begun is not done."""
-        self._closed.set()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the workers, in whatever they are doing. What was not done is not done."""
+        if os.getpid() != self._home:  # they are our parent's
+            return
+        with self._lock:
+            self._closed.set()
+        with suppress(queue.Empty):
+            while True:
+                task = self._tasks.get_nowait()
+                if task is not None and task[0].set_running_or_notify_cancel():
+                    task[0].set_exception(_closed())
         for worker in self._workers:
             worker.end()
-        self._threads.shutdown()
-        for worker in self._workers:
-            worker.close()
+            self._tasks.put(None)
+        for thread in self._threads:
+            thread.join()
 
     def __enter__(self) -> Crew:
         return self
@@ -98,73 +112,78 @@ class Crew:
         self.close()
 
 
+def _do(worker: _Worker, future: Future[Prepared], item: Item, recipe: Recipe, limits: Limits) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        made = worker.prepare(item, recipe, limits)
+    except BaseException as error:  # whatever it is, it is the caller's
+        future.set_exception(error)
+        del future  # its traceback knows this frame
+    else:
+        future.set_result(made)
+
+
 class _Worker:
-    """One process, started when it is first needed and again after its death."""
+    """One process, started when it is first needed and again after its death. Only one thread works with it."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
-        self._lock = threading.Lock()  # of what follows, which the watching thread looks at
-        self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # of what follows, which `check` and `end` look at from other threads
+        self._process: Process | None = None
         self._until: float | None = None
-        self._overdue = self._ended = False
+        self._ended = False
 
-    def start(self) -> None:
-        """Start the process. Raises UsageError where there can be none."""
-        with self._lock:
-            if self._process is not None or self._ended:
-                return
-            options: dict[str, Any] = {}
-            if os.name == "posix":
-                options["process_group"] = 0  # Ctrl-C is for the parent: it decides what becomes of its workers
-            else:
-                options["creationflags"] = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-            paths = [str(Path(__file__).resolve().parents[2]), *(path for path in sys.path if path)]
-            command = [sys.executable, "-P", "-c", _PROGRAM.format(__name__), str(self._seconds), *paths]
-            try:
-                process = subprocess.Popen(
-                    command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **options
-                )
-            except (OSError, ValueError, TypeError) as error:  # no such program, no more processes, no executable
-                raise _no_workers() from error
-            self._process = process
-            self._until = time.monotonic() + _START
-        try:
-            assert process.stdout is not None
-            ready, _ = wire.receive(process.stdout, most=0)
-        except (wire.WireError, EOFError, OSError, ValueError):
-            ready = {}
-        with self._lock:
-            self._until = None
-        if not ready and not self._ended:
-            self._bury()
-            raise _no_workers()
+    def start(self) -> Process:
+        """Return the process; start it if there is none. Raises UsageError where there can be none, or no more."""
+        if self._process is not None and self._process.idle:
+            return self._process
+        for _ in range(_TRIES):
+            self.close()
+            with self._lock:
+                if self._ended:
+                    raise _closed()
+                try:
+                    process = self._process = Process(self._seconds)
+                except (OSError, ValueError, TypeError) as error:  # no program, no more processes, no executable
+                    raise _no_workers() from error
+            with self._at_most(_START), suppress(wire.WireError, EOFError, OSError):
+                wire.receive(process.answers, most=0)
+                return process
+        self.close()
+        raise _closed() if self._ended else _no_workers()
 
     def prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Prepared:
-        """Have one photo prepared. It is tried twice: what ended the worker may have been something else."""
-        for _ in range(2):
-            self.start()
-            if (process := self._process) is None:  # ended for good
-                break
-            assert process.stdin and process.stdout
-            with self._lock:
-                self._until, self._overdue = time.monotonic() + self._seconds, False
-            try:
-                wire.ask(process.stdin, item, recipe, limits)
-                return wire.answer(process.stdout, item.photo, recipe)
-            except (wire.WireError, OSError, ValueError):  # ValueError: a pipe that is closed
-                self._bury()
-                if self._overdue:
-                    return Prepared(photo=item.photo, error=_too_slow(self._seconds))
-            finally:
-                with self._lock:
-                    self._until = None
+        """Have one photo prepared."""
+        for _ in range(_TRIES):
+            process = self.start()
+            with self._at_most(self._seconds) as begun, suppress(wire.WireError, OSError):
+                wire.ask(process.questions, item, recipe, limits)
+                return wire.answer(process.answers, item.photo, recipe, limits)
+            late = time.monotonic() - begun >= self._seconds
+            self.close()
+            if self._ended:
+                raise _closed()
+            if late:
+                return Prepared(photo=item.photo, error=_too_slow(self._seconds))
         return Prepared(photo=item.photo, error=_crashed())
 
+    @contextmanager
+    def _at_most(self, seconds: float) -> Iterator[float]:
+        """What is done inside may take so long, before its process is ended; gives the time when it began."""
+        begun = time.monotonic()
+        with self._lock:
+            self._until = begun + seconds
+        try:
+            yield begun
+        finally:
+            with self._lock:
+                self._until = None
+
     def check(self) -> None:
-        """End the process if its photo takes too long."""
+        """End the process if what it does takes too long."""
         with self._lock:
             if self._until is not None and time.monotonic() > self._until and self._process is not None:
-                self._overdue = True
                 self._process.kill()
 
     def end(self) -> None:
@@ -174,21 +193,16 @@ class _Worker:
             if self._process is not None:
                 self._process.kill()
 
-    def _bury(self) -> None:
+    def close(self) -> None:
         """Let go of a process that has died, or is no good any more."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with suppress(OSError):  # what is left in its buffer can go nowhere
-                        pipe.close()
+            process.close()
 
-    def close(self) -> None:
-        """Take away what is left of an ended one."""
-        self._bury()
+
+def _closed() -> UsageError:
+    return UsageError("the workers that decode photos are closed.")
 
 
 def _no_workers() -> UsageError:

@@ -1,4 +1,4 @@
-"""The program of a worker: photos come in on standard input, what becomes of them goes out on standard output."""
+"""The program of a worker: photos come in by one pipe, what becomes of them goes out by the other."""
 
 from __future__ import annotations
 
@@ -6,34 +6,51 @@ import contextlib
 import os
 import signal
 import sys
+import threading
+import time
 
 from ..prepared import prepare
 from . import wire
 
+_TICK = 0.5  # seconds between two looks for the parent
+_LONGEST = 1_000_000_000  # seconds, which a C int holds
 
-def main(seconds: float) -> None:
-    """Answer until nobody asks any more.
 
-    A photo that takes far longer than the parent waits ends the process: the parent, which should have done so, must
-    be gone.
+def main(questions: int, answers: int, seconds: float) -> None:
+    """Answer until nobody asks any more, or nobody is there to ask.
+
+    The parent ends a worker whose photo takes more than `seconds`. A parent that was killed cannot: then a thread ends
+    it, or, where a decoder lets no other thread run, a signal.
     """
-    # The pipes for ourselves alone: whatever a library prints must not come between the answers.
-    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
-    with open(os.devnull, "r+b", buffering=0) as nowhere:  # noqa: PTH123  # of the system's own name
-        os.dup2(nowhere.fileno(), 0)
-        os.dup2(nowhere.fileno(), 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    if sys.platform != "win32":
+        _dump_no_core()
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     alarm = getattr(signal, "alarm", lambda seconds: None)  # not on Windows
-    with contextlib.suppress(BrokenPipeError, EOFError):
-        wire.send(answers, {"ready": True})
+    with (
+        os.fdopen(questions, "rb") as coming,
+        os.fdopen(answers, "wb") as going,
+        contextlib.suppress(BrokenPipeError, EOFError),
+    ):
+        wire.send(going, {})
         while True:
-            item, recipe, limits = wire.question(questions)
-            alarm(int(2 * seconds) + 10)
-            made = prepare(item.file(limits), recipe, limits=limits, name=item.photo)
-            wire.reply(answers, made)
+            item, recipe, limits = wire.question(coming)
+            alarm(int(min(2 * seconds + 10, _LONGEST)))
+            made = prepare(item.file(limits), recipe, limits=limits)
+            wire.reply(going, made)
             del item, made
             alarm(0)
 
 
-if __name__ == "__main__":
-    main(float(sys.argv[1]))
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_TICK)
+    os._exit(1)
+
+
+def _dump_no_core() -> None:
+    """A decoder that a photo made crash shall not leave a file as large as its memory in the current folder."""
+    import resource  # not on Windows
+
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))

@@ -1,34 +1,52 @@
 """What goes over the pipes to a worker and back: a head of plain values as JSON, and bytes as they are.
 
 Neither side runs what it is sent. The worker reads photos from anywhere, so what comes out of it is checked like
-anything else from outside: a decoder that was taken over can lie about its photo, and do no more.
+anything else from outside: a decoder that was taken over can lie about the photos that its worker is given, and gets
+no further by the pipe. Every value must be one that `prepared.prepare` could have given.
 """
 
 from __future__ import annotations
 
 import json
+import math
+import re
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict, fields
-from typing import IO, Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from .. import errors
+from ..decoding import FORMATS
 from ..errors import PhotoError
 from ..images import Limits, Recipe
 from ..prepared import Decoding, File, Prepared, Seconds
 from ..sources import Item, Member, Zipped
 
 _LENGTHS = struct.Struct("<IQ")
-_MOST_HEAD = 1 << 20  # bytes: a path and a message are some hundred
+_MOST_HEAD = 1 << 16  # bytes: a message is some hundred
+_LONGEST_MESSAGE = 4096  # characters
 
 
 class WireError(Exception):
     """The other side has gone, or what came makes no sense."""
 
 
-def send(stream: IO[bytes], head: Mapping[str, Any], body: bytes | memoryview = b"") -> None:
+class Stream(Protocol):
+    """Our end of a pipe: a file, or what is used like one."""
+
+    def read(self, count: int, /) -> bytes:
+        """Return so many bytes, fewer at the end only."""
+
+    def write(self, data: bytes | memoryview, /) -> object:
+        """Write all of it, now or when flushed."""
+
+    def flush(self) -> object:
+        """Write what was kept back."""
+
+
+def send(stream: Stream, head: Mapping[str, Any], body: bytes | memoryview = b"") -> None:
     """Send one message. Raises OSError where nobody reads."""
     packed = json.dumps(head).encode("ascii")
     stream.write(_LENGTHS.pack(len(packed), len(body)) + packed)
@@ -36,15 +54,15 @@ def send(stream: IO[bytes], head: Mapping[str, Any], body: bytes | memoryview = 
     stream.flush()
 
 
-def receive(stream: IO[bytes], *, most: int) -> tuple[dict[str, Any], bytes]:
-    """Return the next message, of at most so many bytes. Raises WireError; EOFError where there is none."""
+def receive(stream: Stream, *, most: int, most_head: int = _MOST_HEAD) -> tuple[dict[str, Any], bytes]:
+    """Return the next message, of at most so many bytes behind its head. Raises WireError; EOFError at the end."""
     lengths = stream.read(_LENGTHS.size)
     if not lengths:
         raise EOFError
     if len(lengths) < _LENGTHS.size:
         raise WireError
     head_length, body_length = _LENGTHS.unpack(lengths)
-    if head_length > _MOST_HEAD or body_length > most:
+    if head_length > most_head or body_length > most:
         raise WireError
     packed, body = stream.read(head_length), stream.read(body_length)
     if len(packed) < head_length or len(body) < body_length:
@@ -61,10 +79,9 @@ def receive(stream: IO[bytes], *, most: int) -> tuple[dict[str, Any], bytes]:
 # -- the question
 
 
-def ask(stream: IO[bytes], item: Item, recipe: Recipe, limits: Limits) -> None:
+def ask(stream: Stream, item: Item, recipe: Recipe, limits: Limits) -> None:
     """Send a photo to be prepared."""
     head = {
-        "photo": item.photo,
         "path": item.path,
         "member": None if item.member is None else asdict(item.member),
         "held": item.data is not None,
@@ -74,9 +91,10 @@ def ask(stream: IO[bytes], item: Item, recipe: Recipe, limits: Limits) -> None:
     send(stream, head, item.data or b"")
 
 
-def question(stream: IO[bytes]) -> tuple[Item, Recipe, Limits]:
-    """Return the next photo to be prepared. Raises EOFError when there are no more."""
-    head, body = receive(stream, most=1 << 62)  # from our own parent, which keeps to limits of its own
+def question(stream: Stream) -> tuple[Item, Recipe, Limits]:
+    """Return the next photo to be prepared; what it is called stays here. Raises EOFError when there are no more."""
+    any_length = 1 << 62  # from our own parent, which keeps to limits of its own
+    head, body = receive(stream, most=any_length, most_head=any_length)
     member = head["member"]
     if member is not None:
         zipped = member["zipped"]
@@ -87,14 +105,14 @@ def question(stream: IO[bytes]) -> tuple[Item, Recipe, Limits]:
                 "zipped": None if zipped is None else Zipped(**zipped),
             }
         )
-    item = Item(photo=head["photo"], path=head["path"], member=member, data=body if head["held"] else None)
+    item = Item(photo="", path=head["path"], member=member, data=body if head["held"] else None)
     return item, Recipe.from_dict(head["recipe"]), Limits(**head["limits"])
 
 
 # -- the answer
 
 
-def reply(stream: IO[bytes], made: Prepared) -> None:
+def reply(stream: Stream, made: Prepared) -> None:
     """Send back what became of a photo."""
     head = {
         "error": None if made.error is None else [made.error.code, str(made.error)],
@@ -105,23 +123,22 @@ def reply(stream: IO[bytes], made: Prepared) -> None:
     send(stream, head, b"" if made.pixels is None else np.ascontiguousarray(made.pixels).data.cast("B"))
 
 
-def answer(stream: IO[bytes], photo: str, recipe: Recipe) -> Prepared:
+def answer(stream: Stream, photo: str, recipe: Recipe, limits: Limits) -> Prepared:
     """Return what became of a photo. Raises WireError where the worker died, or does not make sense."""
     side = recipe.size
     try:
         head, body = receive(stream, most=side * side * 3)
-        error = head["error"]
-        made = Prepared(
+        error = None if head["error"] is None else _error(*head["error"])
+        return Prepared(
             photo=photo,
-            pixels=None if error else np.frombuffer(body, np.uint8).reshape(side, side, 3),
-            error=None if error is None else _ERRORS[error[0]](_text(error[1])),
-            file=_read(File, head["file"]),
-            decoding=_read(Decoding, head["decoding"]),
-            seconds=_read(Seconds, head["seconds"]) or Seconds(),
+            pixels=None if error is not None else np.frombuffer(body, np.uint8).reshape(side, side, 3),
+            error=error,
+            file=None if head["file"] is None else _file(head["file"], limits),
+            decoding=None if head["decoding"] is None else _decoding(head["decoding"], limits),
+            seconds=_record(Seconds, head["seconds"], reading=_is_duration, decoding=_is_duration),
         )
-    except (EOFError, OSError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (EOFError, OSError, KeyError, TypeError, ValueError) as error:
         raise WireError from error
-    return made
 
 
 def _kinds(kind: type[PhotoError]) -> dict[str, type[PhotoError]]:
@@ -129,25 +146,59 @@ def _kinds(kind: type[PhotoError]) -> dict[str, type[PhotoError]]:
 
 
 _ERRORS = _kinds(errors.PhotoError)
-_TYPES = {"str": str, "int": int, "bool": bool, "float": float}
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
+def _error(code: object, message: object) -> PhotoError:
+    # A lone surrogate, which JSON can hold, is in no text that can be written.
+    if not isinstance(code, str) or not isinstance(message, str) or len(message) > _LONGEST_MESSAGE:
         raise TypeError
-    return value
+    message.encode()
+    return _ERRORS[code](message)
+
+
+def _file(values: object, limits: Limits) -> File:
+    return _record(
+        File,
+        values,
+        sha256=lambda x: isinstance(x, str) and re.fullmatch("[0-9a-f]{64}", x) is not None,
+        bytes=_is_whole(0, limits.file_bytes),
+    )
+
+
+def _decoding(values: object, limits: Limits) -> Decoding:
+    return _record(
+        Decoding,
+        values,
+        format=lambda x: isinstance(x, str) and x in FORMATS,
+        width=_is_whole(1, limits.pixels),
+        height=_is_whole(1, limits.pixels),
+        orientation=_is_whole(1, 8),
+        scale=lambda x: type(x) is int and x in (1, 2, 4, 8),
+        mode=lambda x: isinstance(x, str) and re.fullmatch(r"[A-Za-z0-9;]{1,16}", x) is not None,
+        profile=_is_bool,
+        transparent=_is_bool,
+    )
+
+
+def _is_whole(least: int, most: int) -> Callable[[object], bool]:
+    return lambda x: type(x) is int and least <= x <= most
+
+
+def _is_bool(x: object) -> bool:
+    return isinstance(x, bool)
+
+
+def _is_duration(x: object) -> bool:
+    return isinstance(x, float) and math.isfinite(x) and x >= 0
 
 
 _Record = TypeVar("_Record", File, Decoding, Seconds)
 
 
-def _read(kind: type[_Record], values: object) -> _Record | None:
-    """A frozen record of plain values, each of the type that its field has. Raises TypeError."""
-    if values is None:
-        return None
-    if not isinstance(values, dict):
+def _record(kind: type[_Record], values: object, **allowed: Callable[[object], bool]) -> _Record:
+    """A frozen record whose every field is what it may be. Raises TypeError."""
+    if not isinstance(values, dict) or set(values) != set(allowed):
         raise TypeError
-    wanted = {field.name: _TYPES[str(field.type)] for field in fields(kind)}
-    if set(values) != set(wanted) or any(type(values[name]) is not wanted[name] for name in wanted):
+    if not all(is_allowed(values[name]) for name, is_allowed in allowed.items()):
         raise TypeError
     return kind(**values)

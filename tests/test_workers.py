@@ -1,0 +1,571 @@
+"""Workers die, hang, lie and are left alone; photos go on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import tracemalloc
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from photolabel import errors, sources
+from photolabel.images import DEFAULT_LIMITS, KERAS, Limits
+from photolabel.prepared import Decoding, File, Prepared, Seconds, prepare
+from photolabel.sources import Item
+from photolabel.workers import Crew, process, wire
+
+import oracle
+from crews import HOOK, children, eventually, held, hook, nothing_left, runs
+from pictures import CORE, JPEG, PNG, encoded, exif_block, picture
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks into /proc")
+
+RECIPE = oracle.TINY_RECIPE
+
+
+@pytest.fixture(autouse=True)
+def _tidy() -> Iterator[None]:
+    with nothing_left():
+        yield
+
+
+@pytest.fixture
+def hooked(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook(monkeypatch)
+
+
+def plant(folder: Path, *names: str, data: bytes = PNG) -> list[Item]:
+    for name in names:
+        (folder / name).write_bytes(data)
+    return [Item(photo=str(folder / name), path=str(folder / name)) for name in names]
+
+
+def prepared(crew: Crew, items: list[Item]) -> list[Prepared]:
+    futures = [crew.prepare(item, RECIPE) for item in items]
+    return [future.result(timeout=60) for future in futures]
+
+
+def codes(made: list[Prepared]) -> list[str | None]:
+    return [each.error.code if each.error else None for each in made]
+
+
+def tries(item: Item) -> int:
+    return len(Path(item.path + ".tries").read_text().split())
+
+
+def same(made: Prepared, expected: Prepared) -> None:
+    assert (made.photo, made.file, made.decoding) == (expected.photo, expected.file, expected.decoding)
+    assert (type(made.error), str(made.error)) == (type(expected.error), str(expected.error))
+    if expected.pixels is None:
+        assert made.pixels is None
+    else:
+        np.testing.assert_array_equal(made.pixels, expected.pixels)
+
+
+# --- The same as here ---------------------------------------------------------------------------------
+
+
+def test_workers_prepare_as_this_process_does(tmp_path: Path) -> None:
+    photos = {
+        **CORE, "turned": encoded(picture(), "JPEG", exif=exif_block(6)), "cmyk": encoded(picture(mode="CMYK"), "JPEG"),
+        "alpha": encoded(picture(mode="RGBA"), "PNG"), "large": encoded(picture(900, 700), "JPEG"),
+        "cut": JPEG[:-500], "empty": b"", "text": b"no photo", "new\nline": PNG, "\udcff": PNG, "é": PNG,
+    }  # fmt: skip
+    for name, data in photos.items():
+        (tmp_path / name).write_bytes(data)
+    items = [Item(photo=name, path=str(tmp_path / name)) for name in photos]
+    items += [
+        Item(photo="gone", path=str(tmp_path / "gone")),
+        Item(photo="folder", path=str(tmp_path)),
+        Item(photo="x" * 100_000, path="x" * 100_000),
+        Item(photo="\0", path="\0"),
+    ]
+    with Crew(2) as crew:
+        for made, item in zip(prepared(crew, items), items, strict=True):
+            same(made, prepare(item.file(), RECIPE, name=item.photo))
+            assert made.seconds.decoding >= 0
+        made = crew.prepare(items[0], RECIPE, Limits(pixels=10)).result(timeout=30)
+        assert isinstance(made.error, errors.PhotoTooLargeError)
+        made = crew.prepare(items[0], KERAS).result(timeout=30)
+        assert made.pixels is not None and made.pixels.shape == (224, 224, 3)
+
+
+def test_photos_in_archives_and_in_memory(tmp_path: Path) -> None:
+    for name, mode in (("a.tar", "w"), ("a.tar.gz", "w:gz")):
+        with tarfile.open(tmp_path / name, mode) as tar:
+            for at in range(3):
+                member = tarfile.TarInfo(f"{at}.png")
+                member.size = len(PNG) if at else 10
+                tar.addfile(member, io.BytesIO(PNG if at else b"0123456789"))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("z.png", PNG)
+    items = [*sources.find([tmp_path / name for name in ("a.tar", "a.tar.gz", "a.zip")])]
+    assert [item.held > 0 for item in items] == [False] * 3 + [True] * 3 + [False]
+    items.append(Item(photo="large", data=JPEG + bytes(20_000_000)))  # many times what a pipe holds
+    items.append(Item(photo="known", error=errors.PhotoUnreadableError("known already")))
+    with Crew(2) as crew:
+        for made, item in zip(prepared(crew, items), items, strict=True):
+            same(made, prepare(item.file(), RECIPE, name=item.photo))
+    assert codes([made])[0] == "photo-unreadable"
+
+
+def test_pipes_devices_and_sockets_are_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        paths = [str(tmp_path / "fifo"), str(tmp_path / "socket"), "/dev/zero", "/dev/tty", "/dev/stdin"]
+        with Crew(1, seconds=30) as crew:
+            begun = time.monotonic()
+            made = prepared(crew, [Item(photo=path, path=path) for path in paths])
+            assert set(codes(made)) == {"photo-unreadable"} and time.monotonic() - begun < 15
+
+
+# --- They die ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["segv", "exit", "raise"])
+def test_a_photo_that_kills_its_decoder_costs_itself(how: str, hooked: None, tmp_path: Path) -> None:
+    items = plant(tmp_path, "a.png", f"{how}-1.png", "b.png", "c.png", f"{how}-2.png", "d.png")
+    with Crew(2) as crew:
+        made = prepared(crew, items)
+    assert codes(made) == [None, "decoder-crashed", None, None, "decoder-crashed", None]
+    assert [each.photo for each in made] == [item.photo for item in items]
+    assert (tries(items[1]), tries(items[4])) == (2, 2)
+
+
+def test_what_dies_once_is_tried_again(hooked: None, tmp_path: Path) -> None:
+    with Crew(1) as crew:
+        assert codes(prepared(crew, plant(tmp_path, "once-segv-1.png", "a.png", "once-exit-2.png"))) == [None] * 3
+
+
+def test_a_worker_killed_from_outside_loses_nothing(hooked: None, tmp_path: Path) -> None:
+    at_work, *others = plant(tmp_path, "once-sleep-1.png", "a.png", "once-segv-2.png")
+    with Crew(1) as crew:
+        future = crew.prepare(at_work, RECIPE)
+        assert eventually(lambda: Path(at_work.path + ".done").exists())
+        for pid in children():
+            os.kill(pid, signal.SIGKILL)
+        assert future.result(timeout=30).error is None and tries(at_work) == 2
+        for pid in (idle := children()):
+            os.kill(pid, signal.SIGKILL)
+        worker = crew._workers[0]._process
+        assert worker is not None and worker.pid in idle and eventually(lambda: not worker.idle)
+        # The photo that comes then has both its tries left.
+        assert codes(prepared(crew, others[::-1])) == [None, None]
+
+
+def test_a_worker_that_dies_while_it_starts_is_started_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = str(tmp_path / "first")
+    hook(monkeypatch, f"if not os.path.exists({path!r}): open({path!r}, 'w').close(); os._exit(1)\n")
+    with Crew(1) as crew:
+        assert codes(prepared(crew, plant(tmp_path, "a.png"))) == [None]
+    assert Path(path).exists()
+
+
+def test_a_worker_that_starts_slowly_is_left_to_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that is ready must not take the other's work upon itself: two threads would read one pipe."""
+    slow = f"""
+try:
+    os.close(os.open({str(tmp_path / "first")!r}, os.O_CREAT | os.O_EXCL))
+    import time; time.sleep(2)
+except FileExistsError:
+    pass
+"""
+    hook(monkeypatch, slow + HOOK)
+    items = plant(tmp_path, "sleep-1.png", "a.png", "b.png", "c.png", "sleep-2.png", "d.png")
+    with Crew(2, seconds=1) as crew:
+        made = prepared(crew, items)
+    assert codes(made) == ["photo-too-slow", None, None, None, "photo-too-slow", None]
+    assert (tries(items[0]), tries(items[4])) == (1, 1)
+
+
+# --- They hang -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["sleep", "stop", "drip"])
+def test_a_photo_that_takes_too_long(how: str, hooked: None, tmp_path: Path) -> None:
+    with Crew(2, seconds=1) as crew:
+        begun = time.monotonic()
+        made = prepared(crew, plant(tmp_path, f"{how}-1.png", "a.png", f"{how}-2.png", "b.png", "c.png"))
+        assert time.monotonic() - begun < 20
+    slow = "decoder-crashed" if how == "drip" and codes(made)[0] == "decoder-crashed" else "photo-too-slow"
+    assert codes(made) == [slow, None, slow, None, None]
+    if slow == "photo-too-slow":
+        assert "more than 1 seconds" in str(made[0].error)
+
+
+def test_a_worker_that_leaves_an_heir_to_its_pipes(hooked: None, tmp_path: Path) -> None:
+    """The pipe does not end with the worker: nobody may wait for that."""
+    items = plant(tmp_path, "heir-1.png", "a.png", "heir-2.png")
+    try:
+        with Crew(1, seconds=2) as crew:
+            made = prepared(crew, items[:2])
+            assert codes(made) == ["photo-too-slow", None]
+            future = crew.prepare(items[2], RECIPE)
+            assert eventually(lambda: Path(items[2].path + ".heir").exists())
+            begun = time.monotonic()
+        assert time.monotonic() - begun < 10, "nor does close()"
+        with pytest.raises(errors.UsageError, match="closed"):
+            future.result(timeout=0)
+    finally:
+        for path in tmp_path.glob("*.heir"):
+            os.kill(int(path.read_text()), signal.SIGKILL)
+
+
+def test_what_a_worker_started_dies_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "pid"
+    code = f"""
+import subprocess
+with open({str(path)!r}, "w") as file:
+    file.write(str(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid))
+"""
+    hook(monkeypatch, code)
+    with Crew(1) as crew:
+        assert codes(prepared(crew, plant(tmp_path, "a.png"))) == [None]
+        assert runs(int(path.read_text()))
+    assert eventually(lambda: not runs(int(path.read_text())))
+
+
+@pytest.mark.parametrize("seconds", [1e9, 1e300])
+def test_any_number_of_seconds(seconds: float, tmp_path: Path) -> None:
+    with Crew(1, seconds=seconds) as crew:
+        assert codes(prepared(crew, plant(tmp_path, "a.png"))) == [None]
+
+
+# --- They lie ------------------------------------------------------------------------------------------
+
+
+def frame(head: object, body: bytes = b"") -> bytes:
+    packed = head if isinstance(head, bytes) else json.dumps(head).encode()
+    return struct.pack("<IQ", len(packed), len(body)) + packed + body
+
+
+PIXELS = bytes(32 * 32 * 3)
+FILE = {"sha256": "0" * 64, "bytes": 7}
+DECODING = {
+    "format": "PNG", "width": 4, "height": 3, "orientation": 1, "scale": 1, "mode": "RGB", "profile": False,
+    "transparent": False,
+}  # fmt: skip
+SECONDS = {"reading": 0.1, "decoding": 0.2}
+SOUND = {"error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS}
+
+
+def read(data: bytes) -> Prepared:
+    return wire.answer(io.BytesIO(data), "name", RECIPE, DEFAULT_LIMITS)
+
+
+def test_a_sound_answer() -> None:
+    made = read(frame(SOUND, PIXELS))
+    assert (made.photo, made.file, made.decoding) == ("name", File(**FILE), Decoding(**DECODING))
+    assert made.seconds == Seconds(**SECONDS) and made.pixels is not None and made.pixels.tobytes() == PIXELS
+    made = read(frame({**SOUND, "error": ["corrupt-photo", "é\n"], "file": None, "decoding": None}))
+    assert type(made.error) is errors.CorruptPhotoError and str(made.error) == "é\n" and made.pixels is None
+    for kind in wire._ERRORS.values():
+        again = io.BytesIO()
+        wire.reply(again, Prepared(photo="x", error=kind("why")))
+        assert type(read(again.getvalue()).error) is kind
+    assert len(wire._ERRORS) >= 8
+
+
+def lies() -> Iterator[bytes]:
+    yield from (
+        b"",
+        b"\0",
+        b"garbage" * 1000,
+        struct.pack("<IQ", 0xFFFFFFFF, 0),
+        struct.pack("<IQ", 2, 1 << 62) + b"{}",
+    )
+    yield from (frame(head, PIXELS) for head in (b"", b"{", b"\xff\xfe\0", b"[]", b"1", b"null", b'"x"', b"{}", b"NaN"))
+    yield frame(b"[" * 60_000, PIXELS)
+    yield frame(b'{"a":' * 10_000 + b"1" + b"}" * 10_000, PIXELS)
+    yield frame({**SOUND, "padding": "x" * 70_000}, PIXELS)
+    yield from (frame(SOUND, body) for body in (b"", PIXELS[1:], PIXELS + b"\0", PIXELS * 2))
+    yield frame(SOUND, PIXELS)[:-1]
+    yield pickle.dumps(print)
+    yield frame(pickle.dumps(print), PIXELS)
+    for name in SOUND:
+        yield frame({key: value for key, value in SOUND.items() if key != name}, PIXELS)
+        for value in (0, 1, True, "", "x", [], [[]], {}, {"x": 1}, 1.5, [1, 2], float("nan")):
+            yield frame({**SOUND, name: value}, PIXELS)
+    for value in (
+        ["corrupt-photo"], ["corrupt-photo", 1], ["corrupt-photo", None], ["usage", "x"], ["no-such", "x"], [[], "x"],
+        [{}, {}], ["corrupt-photo", "x", "y"], ["corrupt-photo", "\ud800"], ["corrupt-photo", "x" * 5000],
+    ):  # fmt: skip
+        yield frame({**SOUND, "error": value})
+    wrong: dict[str, tuple[dict[str, object], tuple[object, ...]]] = {
+        "sha256": (FILE, ("", "0" * 63, "G" * 64, "0" * 64 + "\n", 7, None, "\ud800" * 64)),
+        "bytes": (FILE, (-1, 1.0, True, "7", None, 1 << 63, DEFAULT_LIMITS.file_bytes + 1)),
+        "format": (DECODING, ("EXE", "png", 1, None, "", ["PNG"])),
+        "width": (DECODING, (0, -1, 1.0, True, "4", None, 10**400, 1 << 63)),
+        "height": (DECODING, (0, 1 << 63)),
+        "orientation": (DECODING, (0, 9, True, 1.0)),
+        "scale": (DECODING, (0, 3, 16, True, 1.0)),
+        "mode": (DECODING, ("", "R\nB", "x" * 17, "=cmd", 1, "\ud800")),
+        "profile": (DECODING, (0, 1, None, "x")),
+        "transparent": (DECODING, (0,)),
+        "reading": (SECONDS, (-1.0, float("nan"), float("inf"), 1, True, "1", None)),
+        "decoding": (SECONDS, (float("-inf"),)),
+    }
+    for field, (record, values) in wrong.items():
+        where = {id(FILE): "file", id(DECODING): "decoding", id(SECONDS): "seconds"}[id(record)]
+        for value in values:
+            yield frame({**SOUND, where: {**record, field: value}}, PIXELS)
+        yield frame({**SOUND, where: {key: value for key, value in record.items() if key != field}}, PIXELS)
+        yield frame({**SOUND, where: {**record, "more": 1}}, PIXELS)
+
+
+def test_no_lie_is_more_than_that() -> None:
+    """Nothing comes but WireError, which is an error of this photo; and what is claimed is not allocated."""
+    tracemalloc.start()
+    try:
+        for number, data in enumerate(lies()):
+            try:
+                with pytest.raises(wire.WireError):
+                    read(data)
+            except pytest.fail.Exception:
+                pytest.fail(f"number {number} was taken: {data[:200]!r}")
+        assert tracemalloc.get_traced_memory()[1] < 30_000_000
+        assert number > 150
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_worker_that_lies_costs_its_photo(hooked: None, tmp_path: Path) -> None:
+    items = plant(tmp_path, "a.png", "garbage-1.png", "b.png", "once-garbage-2.png")
+    with Crew(1) as crew:
+        assert codes(prepared(crew, items)) == [None, "decoder-crashed", None, None]
+
+
+def test_what_was_not_asked_for_is_no_answer_to_the_next(hooked: None, tmp_path: Path) -> None:
+    first, second = plant(tmp_path, "twice-1.png"), plant(tmp_path, "b.jpg", data=JPEG)
+    with Crew(1) as crew:
+        assert codes(prepared(crew, first)) == [None]
+        time.sleep(0.3)  # the second answer is there
+        same(prepared(crew, second)[0], prepare(second[0].path, RECIPE))
+
+
+def test_nothing_is_unpickled_or_run() -> None:
+    for name in ("__init__", "process", "wire", "child"):
+        source = Path(wire.__file__).with_name(f"{name}.py").read_text()
+        assert not [word for word in ("pickle", "marshal", "eval(", "exec(", "multiprocessing") if word in source]
+
+
+# --- They are kept from the folder, the terminal and the keyboard ------------------------------------------
+
+
+def test_the_current_folder_is_no_place_for_libraries(tmp_path: Path) -> None:
+    hostile = tmp_path / "photos"
+    (hostile / "lib").mkdir(parents=True)
+    names = ("numpy", "PIL", "photolabel", "json", "typing", "struct", "pi_heif", "sitecustomize", "usercustomize")
+    for name in names:
+        for folder in (hostile, hostile / "lib"):
+            (folder / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write('{name} ')\n")
+    (hostile / "a.png").write_bytes(PNG)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\n"
+        "from photolabel import images, sources, workers\n"
+        f"os.chdir({str(hostile)!r})\n"
+        "sys.path[:0] = ['', '.', 'lib']\n"  # as of an interactive Python
+        "with workers.Crew(1) as crew:\n"
+        "    made = crew.prepare(sources.Item(photo='a.png', path='a.png'), images.KERAS).result(timeout=60)\n"
+        "sys.path[:3] = []\n"
+        "print(made.error, made.pixels.shape)\n"
+    )
+    done = subprocess.run([sys.executable, "-P", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("None (224, 224, 3)\n", "")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_libraries_are_found_where_the_parent_finds_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    root = str(Path(process.__file__).parents[2])
+    monkeypatch.setattr(sys, "path", ["/first", root, "/last"])
+    assert process._paths() == ["/first", root, "/last"], "in this order, or another module may be found first"
+    monkeypatch.setattr(sys, "path", ["", "relative", "/first"])
+    assert process._paths() == [root, "/first"]
+
+
+def test_names_are_as_the_parent_reads_them(tmp_path: Path) -> None:
+    (tmp_path / "é.png").write_bytes(PNG)
+    script = (
+        "from photolabel import images, sources, workers\n"
+        "with workers.Crew(1) as crew:\n"
+        f"    item = sources.Item(photo='x', path={str(tmp_path)!r} + '/\\u00e9.png')\n"
+        "    print(crew.prepare(item, images.KERAS).result(timeout=60).error)\n"
+    )
+    settings = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-X", "utf8", "-c", script], env=settings, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
+def test_what_libraries_print_goes_nowhere(hooked: None, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    items = plant(tmp_path, "print-1.png", "a.png", "print-2.png", "c.tiff")
+    with Crew(1) as crew:
+        made = prepared(crew, items)
+        assert codes(made) == [None] * 4 and tries(items[0]) == 1
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_printed_when_it_is_loaded_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = process._PROGRAM.replace("from {package}", "print('hello', flush=True)\nfrom {package}")
+    monkeypatch.setattr(process, "_PROGRAM", program)
+    with Crew(1) as crew:
+        assert codes(prepared(crew, plant(tmp_path, "a.png"))) == [None]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_ctrl_c_is_not_for_them(tmp_path: Path) -> None:
+    with Crew(2) as crew:
+        prepared(crew, plant(tmp_path, "a.png", "b.png"))
+        assert eventually(lambda: len(children()) == 2)
+        before = children()
+        time.sleep(0.3)
+        assert codes(prepared(crew, plant(tmp_path, "a.png", "b.png"))) == [None, None]
+        for pid in before:
+            assert os.getpgid(pid) == pid != os.getpgid(0), "the terminal sends it to the parent's group"
+            os.kill(pid, signal.SIGINT)
+        assert codes(prepared(crew, plant(tmp_path, "c.png", "d.png"))) == [None, None]
+        assert children() == before
+
+
+PARENT = """
+import sys, time
+from photolabel import images, sources, workers
+{hook}
+crew = workers.Crew(2)
+futures = [crew.prepare(sources.Item(photo="x", path=path), images.KERAS) for path in sys.argv[2:]]
+if sys.argv[1] == "idle":
+    for future in futures:
+        assert future.result(timeout=60).error is None
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_they_end_with_a_parent_that_is_killed(busy: bool, tmp_path: Path) -> None:
+    items = plant(tmp_path, *(("sleep-1.png", "sleep-2.png") if busy else ("a.png", "b.png")))
+    patch = f"workers.process._PROGRAM = workers.process._PROGRAM.replace('child.main', {HOOK + 'child.main'!r})"
+    script = PARENT.replace("{hook}", patch)
+    arguments = ["busy" if busy else "idle", *(item.path for item in items)]
+    with subprocess.Popen([sys.executable, "-c", script, *arguments], stdout=subprocess.PIPE) as parent:
+        try:
+            assert parent.stdout is not None and parent.stdout.readline() == b"ready\n"
+            assert eventually(lambda: len(children(parent.pid)) == 2)
+            started = children(parent.pid)
+            if busy:
+                assert eventually(lambda: all(Path(item.path + ".tries").exists() for item in items))
+        finally:
+            parent.kill()
+    assert eventually(lambda: not any(map(runs, started)), 15), "orphans"
+
+
+def test_a_program_that_ends_without_closing_them_waits_for_nothing(tmp_path: Path) -> None:
+    items = plant(tmp_path, "sleep-1.png", "sleep-2.png", "a.png")
+    patch = f"workers.process._PROGRAM = workers.process._PROGRAM.replace('child.main', {HOOK + 'child.main'!r})"
+    script = PARENT.replace("{hook}", patch).replace("time.sleep(600)", "")
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script, "busy", *(item.path for item in items)], capture_output=True, timeout=60
+    )
+    assert done.returncode == 0 and time.monotonic() - begun < 20
+
+
+# --- They are closed -------------------------------------------------------------------------------------
+
+
+def test_nothing_is_left_of_them(hooked: None, tmp_path: Path) -> None:
+    before = held()
+    crew = Crew(2, seconds=1)
+    prepared(crew, plant(tmp_path, "a.png", "segv-1.png", "b.png", "sleep-1.png", "garbage-1.png"))
+    prepared(crew, plant(tmp_path, "c.png"))
+    descriptors, threads, processes = held()
+    assert descriptors > before[0] and threads > before[1] and processes > before[2], "held() does see them"
+    crew.close()
+    assert held() == before, "at once"
+    crew.close()
+
+
+def test_a_closed_crew(hooked: None, tmp_path: Path) -> None:
+    items = plant(tmp_path, "sleep-1.png", "a.png", "b.png")
+    crew = Crew(1)
+    futures = [crew.prepare(item, RECIPE) for item in items]
+    assert eventually(lambda: Path(items[0].path + ".tries").exists())
+    futures[2].cancel()
+    begun = time.monotonic()
+    crew.close()
+    assert time.monotonic() - begun < 10, "in whatever they are doing"
+    for future in futures[:2]:
+        with pytest.raises(errors.UsageError, match="closed"):
+            future.result(timeout=0)
+    with pytest.raises(errors.UsageError, match="closed"):
+        crew.prepare(items[0], RECIPE)
+    known = Item(photo="known", error=errors.PhotoUnreadableError("x"))
+    assert crew.prepare(known, RECIPE).result().error is not None
+    Crew(3).close()
+
+
+def test_several_threads_may_ask_at_once(tmp_path: Path) -> None:
+    items = plant(tmp_path, *(f"{n}.png" for n in range(8)))
+    with Crew(2) as crew:
+        made: list[list[Prepared]] = []
+        threads = [threading.Thread(target=lambda: made.append(prepared(crew, items))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert [[each.photo for each in some] for some in made] == [[item.photo for item in items]] * 4
+
+
+def test_a_fork_leaves_them_to_its_parent(tmp_path: Path) -> None:
+    plant(tmp_path, "a.png")
+    script = (
+        "import os, sys\n"
+        "from photolabel import images, sources, workers\n"
+        f"item = sources.Item(photo='x', path={str(tmp_path / 'a.png')!r})\n"
+        "with workers.Crew(1) as crew:\n"
+        "    crew.prepare(item, images.KERAS).result(timeout=60)\n"
+        "    first = workers.Process.pid.fget(crew._workers[0]._process)\n"
+        "    if not (child := os.fork()):\n"
+        "        try: crew.prepare(item, images.KERAS)\n"
+        "        except ValueError: pass\n"
+        "        else: os._exit(3)\n"
+        "        crew.close()\n"
+        "        os._exit(0)\n"
+        "    print(os.waitpid(child, 0)[1])\n"
+        "    print(crew.prepare(item, images.KERAS).result(timeout=60).error, crew._workers[0]._process.pid == first)\n"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("0\nNone True\n", "")
+
+
+@pytest.mark.parametrize("executable", [None, "", "/no/such/python", "/bin/false", "/etc/passwd", "a\0b"])
+def test_where_no_process_can_be_started(executable: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", executable)
+    with Crew(2) as crew, pytest.raises(errors.UsageError, match="workers=0"):
+        prepared(crew, plant(tmp_path, "a.png"))
+
+
+def test_a_frozen_program_does_not_start_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    with Crew(1) as crew, pytest.raises(errors.UsageError, match="workers=0"):
+        prepared(crew, plant(tmp_path, "a.png"))
