@@ -548,7 +548,7 @@ def test_stopped_while_the_output_is_written(main: Main, monkeypatch: pytest.Mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(classify.files, "write", stopped)
+        patch.setattr("photolabel.output.files.write", stopped)
         code, _, err = main("photos", "--output", "labels.csv")
     assert code == 130 and f"what is done ({UNBROKEN}) is kept" in err
     assert main(*shlex.split(err.partition("To go on: ")[2])[1:], model=False)[0] == 1
