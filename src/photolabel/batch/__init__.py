@@ -28,6 +28,7 @@ def classify_folder(
     classifier: Classifier | None = None,
     *,
     top: int | None = DEFAULT_TOP,
+    sure: float | None = None,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     workers: int | None = None,
@@ -37,7 +38,8 @@ def classify_folder(
 
     `photos` is a folder, an archive (tar, ZIP) or a file, or a list of those; `include` and `exclude` are globs, all
     as in `sources.find`. `classifier` is one that `photolabel.load` made, by default the default one. A photo that
-    cannot be read gives a Prediction with an `error`, and the others go on.
+    cannot be read gives a Prediction with an `error`, and the others go on. `top` and `sure` are as in
+    `Classifier.classify`.
 
     Photos are decoded by `workers` processes, by default one a processor, so that one that makes its decoder crash,
     or takes more than `seconds`, costs an error and no more; 0 decodes in this process, without a limit of time.
@@ -54,7 +56,7 @@ def classify_folder(
         decoders = crew(workers, seconds=seconds, stack=stack)
         if classifier is None:
             classifier = stack.enter_context(load())
-        yield from predictions(found, classifier, decoders, top=top)
+        yield from predictions(found, classifier, decoders, top=top, sure=sure)
 
 
 def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> Decoders:

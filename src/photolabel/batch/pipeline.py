@@ -11,11 +11,11 @@ import atexit
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from ..classifier import BATCH, Classifier, Prediction
 from ..images import Limits, Recipe
@@ -57,25 +57,35 @@ class Timing:
 
 
 def predictions(
-    items: Iterable[Item], classifier: Classifier, decoders: Decoders, *, top: int | None, timing: Timing | None = None
+    items: Iterable[Item],
+    classifier: Classifier,
+    decoders: Decoders,
+    *,
+    top: int | None,
+    sure: float | None = None,
+    timing: Timing | None = None,
 ) -> Generator[Prediction]:
     """Yield one Prediction an item, in their order; `timing` is kept up to date.
 
     `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
     """
-    run = _Run(items, classifier, decoders, top, timing or Timing())
+    run = _Run(items, classifier, decoders, partial(classifier.predict, top=top, sure=sure), timing or Timing())
     try:
         yield from run.results()
     finally:
         run.stop()
 
 
+_Predict: TypeAlias = Callable[[Sequence[Prepared]], list[Prediction]]
+
+
 class _Run:
     def __init__(
-        self, items: Iterable[Item], classifier: Classifier, decoders: Decoders, top: int | None, timing: Timing
+        self, items: Iterable[Item], classifier: Classifier, decoders: Decoders, predict: _Predict, timing: Timing
     ) -> None:
         self._items, self._classifier, self._decoders, self._timing = items, classifier, decoders, timing
-        self._top = classifier.check_top(top)
+        self._predict = predict
+        predict([])  # a wrong argument should not wait for a photo
         # None: no more. An exception: no more, and why.
         self._waiting: queue.SimpleQueue[Future[Prepared] | BaseException | None] = queue.SimpleQueue()
         self._done: queue.Queue[list[Prediction] | BaseException | None] = queue.Queue(2)
@@ -144,7 +154,7 @@ class _Run:
                 batch, end, more = self._gather()
                 if batch:
                     begun = time.perf_counter()
-                    answers = self._classifier.predict(batch, top=self._top)
+                    answers = self._predict(batch)
                     self._timing.network += time.perf_counter() - begun
                     self._done.put(answers)
                     del batch, answers

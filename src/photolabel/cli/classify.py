@@ -47,6 +47,13 @@ def parser() -> Parser:
     )
     made.add_argument("--version", "-V", action="version", version=f"photolabel {__version__}")
     made.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
+    made.add_argument(
+        "--sure",
+        type=_sure,
+        metavar="P",
+        help="say the most specific name that is as sure as this, as in 0.9: a class, else a broader name (cat), else "
+        "unsure",
+    )
     made.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
     made.add_argument(
         "--max-pixels",
@@ -125,6 +132,13 @@ def _probability(text: str) -> float:
     return value
 
 
+def _sure(text: str) -> float:
+    value = _probability(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a probability above 0")
+    return value
+
+
 def _workers(text: str) -> int:
     return 0 if text == "0" else whole(text, most=256)
 
@@ -185,7 +199,7 @@ def run(argv: list[str]) -> int:
         found.count(watch)
         begun, earlier = time.monotonic(), tally.photos
         items = found.items if journal is None else journal.remaining(found.items)
-        stream = batch.predictions(items, ready, decoders, top=top, timing=timing)
+        stream = batch.predictions(items, ready, decoders, top=top, sure=args.sure, timing=timing)
         told = _Told(args, journal, stack.enter_context(_keywords(args)), watch, tally)
         try:
             with closing(stream):

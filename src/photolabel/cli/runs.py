@@ -33,6 +33,7 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
         "--engine": args.engine,
         "--threads": args.threads,
         "--top": args.top,
+        "--sure": args.sure,
         "--max-pixels": args.max_pixels,
         "--xmp": args.xmp or None,
         "--xmp-threshold": args.xmp_threshold,
