@@ -370,7 +370,7 @@ def fit(image: Image.Image, recipe: Recipe, *, whole: tuple[int, int] | None = N
         raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
     kind, size = FILTERS[recipe.filter], recipe.size
     if scale > 1:
-        left, top, right, bottom = _cut(whole or (image.width * scale, image.height * scale), recipe)
+        left, top, right, bottom = cut(whole or (image.width * scale, image.height * scale), recipe)
         box = (left / scale, top / scale, min(right / scale, image.width), min(bottom / scale, image.height))
         return image.resize((size, size), kind, box=box)
     if recipe.fit == "squash":
@@ -380,8 +380,8 @@ def fit(image: Image.Image, recipe: Recipe, *, whole: tuple[int, int] | None = N
     return _crop_resize(image, size, cast("int", recipe.side), kind)
 
 
-def _cut(photo: tuple[int, int], recipe: Recipe) -> tuple[float, float, float, float]:
-    """What of a photo of this size a recipe shows: left, top, right and bottom, in the photo's pixels."""
+def cut(photo: tuple[int, int], recipe: Recipe) -> tuple[float, float, float, float]:
+    """Return what a recipe shows of an upright photo of this size: left, top, right and bottom, in its pixels."""
     width, height = photo
     if recipe.fit == "squash":
         return 0, 0, width, height

@@ -29,6 +29,7 @@ from .streams import ReaderGoneError, Terminated, complain, prepare
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
 VERBS = {
     "classify": "name what is in photos (the default: a first word that is no verb is a photo)",
+    "look": "show what a network gets to see of a photo",
     "summary": "print the table of a network's layers",
     "plot": "draw a network as PNG or SVG",
     "models": "list, download, import, verify, remove and bundle models",

@@ -5,6 +5,7 @@ Both are drawn from the same shapes at the same places. Lengths are in CSS pixel
 
 from __future__ import annotations
 
+import base64
 import functools
 import io
 import itertools
@@ -74,7 +75,18 @@ class Text:
         return left, self.y - ASCENT * self.size, left + width, self.y + DESCENT * self.size
 
 
-Shape: TypeAlias = Box | Line | Polygon | Text
+@dataclass(frozen=True, kw_only=True)
+class Picture:
+    """An image, scaled to its place; enlarged, its pixels are to be seen."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    image: Image.Image
+
+
+Shape: TypeAlias = Box | Line | Polygon | Text | Picture
 
 
 @dataclass
@@ -136,21 +148,32 @@ def _head(line: Line) -> tuple[tuple[Point, ...], tuple[Point, ...]]:
 
 def png(scene: Scene) -> bytes:
     """The scene as a PNG of 192 pixels an inch."""
-    smooth = _SMOOTH if scene.width * scene.height * (_SCALE * _SMOOTH) ** 2 <= _MOST_PIXELS else 1
+    pictures = any(isinstance(shape, Picture) for shape in scene.shapes)
+    smooth = _SMOOTH if scene.width * scene.height * (_SCALE * _SMOOTH) ** 2 <= _MOST_PIXELS and not pictures else 1
     k = _SCALE * smooth
     image = Image.new("RGB", (round(scene.width * k), round(scene.height * k)), "white")
     canvas = ImageDraw.Draw(image)
     for shape in scene.shapes:
-        _paint(canvas, shape, k)
+        if isinstance(shape, Picture):
+            placed = _sized(shape, (round(shape.width * k), round(shape.height * k)))
+            image.paste(placed, (round(shape.x * k), round(shape.y * k)))
+        else:
+            _paint(canvas, shape, k)
     small = image.reduce(smooth)
-    # 256 colours are plenty for flat ones and their edges, and a third of the bytes.
-    small = small.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    if not pictures:
+        # 256 colours are plenty for flat ones and their edges, and a third of the bytes.
+        small = small.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     file = io.BytesIO()
     small.save(file, "PNG", optimize=True, dpi=(96 * _SCALE, 96 * _SCALE))
     return file.getvalue()
 
 
-def _paint(canvas: ImageDraw.ImageDraw, shape: Shape, k: int) -> None:
+def _sized(shape: Picture, size: tuple[int, int]) -> Image.Image:
+    larger = size[0] > shape.image.width
+    return shape.image.resize(size, Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS)
+
+
+def _paint(canvas: ImageDraw.ImageDraw, shape: Box | Line | Polygon | Text, k: int) -> None:
     if isinstance(shape, Box):
         corners = (shape.x * k, shape.y * k, (shape.x + shape.width) * k, (shape.y + shape.height) * k)
         canvas.rounded_rectangle(corners, shape.radius * k, shape.fill, shape.stroke, k)
@@ -210,6 +233,14 @@ def _points(points: tuple[Point, ...]) -> str:
 
 
 def _element(shape: Shape) -> str:
+    if isinstance(shape, Picture):
+        file = io.BytesIO()
+        shape.image.save(file, "PNG", optimize=True)
+        return (
+            f'<image x="{_n(shape.x)}" y="{_n(shape.y)}" width="{_n(shape.width)}" height="{_n(shape.height)}" '
+            'style="image-rendering: pixelated" preserveAspectRatio="none" '
+            f'href="data:image/png;base64,{base64.b64encode(file.getvalue()).decode("ascii")}"/>'
+        )
     if isinstance(shape, Box):
         return (
             f'<rect x="{_n(shape.x)}" y="{_n(shape.y)}" width="{_n(shape.width)}" height="{_n(shape.height)}" '
