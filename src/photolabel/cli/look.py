@@ -14,8 +14,8 @@ def parser() -> Parser:
     """Return the verb's parser."""
     made = Parser(
         prog="photolabel look",
-        description="Show the very pixels that a network gets of a photo, beside the photo with what is cut from it, and "
-        "say what is odd about them. Needs no weights.",
+        description="Show the very pixels that a network gets of a photo, beside the photo with what is cut from it, "
+        "and say what is odd about them. Needs no weights.",
     )
     made.add_argument("photo", metavar="PHOTO", help="an image file, or - to read one from standard input")
     made.add_argument(
