@@ -137,7 +137,7 @@ class Classifier:
         self._run = run
         self._reload = reload
         self._network = network
-        self._part: tuple[str, engine.Engine] | None = None
+        self._part: tuple[engine.Cut, engine.Engine] | None = None
         self._closed = False
         self._lock = threading.Lock()
         side, (main, *_) = self.recipe.size, run.shapes.values()
@@ -158,6 +158,11 @@ class Classifier:
     def precision(self) -> str:
         """The arithmetic in use: `fp32`."""
         return self._run.precision
+
+    @property
+    def network(self) -> Path | None:
+        """The ONNX file of its network; None for a classifier that `photolabel.load` did not make."""
+        return None if self._network is None else self._network.path
 
     @property
     def digest(self) -> str | None:
@@ -206,6 +211,10 @@ class Classifier:
         answers = iter(self._probabilities(np.stack(sound)) if sound else ())
         return [self._prediction(each, None if each.pixels is None else next(answers), top, sure) for each in batch]
 
+    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of prepared pixels, float32 (N, size, size, 3) RGB 0..255: float32 (N, classes)."""
+        return self._run(pixels)
+
     def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         probabilities = self._run(pixels.astype(np.float32))
         # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
@@ -226,7 +235,8 @@ class Classifier:
         """
         if isinstance(photos, str | bytes | os.PathLike):
             raise UsageError("expected several photos, as in: features([photo]).")
-        running = self._running_part(layer)
+        layer = layer or self._layer_before_classes()
+        running = self.part(engine.Cut(layers=(layer,), only=True))
         ((_, shape),) = running.shapes.items()
         found = [np.empty((0, *(side or 0 for side in shape[1:])), np.float32)]
         coming = inputs(photos, self.recipe, limits=self.limits)
@@ -235,22 +245,26 @@ class Classifier:
             found = [*(found if len(found[0]) else []), made]
         return np.concatenate(found)
 
-    def _running_part(self, layer: str | None) -> engine.Engine:
-        """The network up to a layer, which gives out nothing else."""
+    def part(self, cut: engine.Cut) -> engine.Engine:
+        """Return a cut of the network, opened at the first use and kept until another is asked for; not to be closed.
+
+        Raises `UsageError` for a layer that is not there.
+        """
         with self._lock:
             if self._closed:
                 raise UsageError("this classifier is closed.")
             if self._network is None:
-                raise UsageError("only a classifier made by photolabel.load gives features.")
-            layer = layer or self._layer_before_classes(self._network)
-            if self._part is None or self._part[0] != layer:
+                raise UsageError("only a classifier made by photolabel.load has parts.")
+            if self._part is None or self._part[0] != cut:
                 self._part = None  # let go of first, but not closed: another thread may be at work with it
-                self._part = (layer, self._network.open(engine.Cut(layers=(layer,), only=True)))
+                self._part = (cut, self._network.open(cut))
             return self._part[1]
 
-    def _layer_before_classes(self, network: _Network) -> str:
+    def _layer_before_classes(self) -> str:
+        if self._network is None:
+            raise UsageError("only a classifier made by photolabel.load gives features.")
         spec = self.model.spec
-        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(network.path)
+        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(self._network.path)
         found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
         if found is None:
             raise UsageError(

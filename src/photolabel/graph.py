@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
+    import numpy as np
+    from numpy.typing import NDArray
+
     from .models import Normalisation
     from .spec import Layer, Spec
     from .weights import Arrays
@@ -262,6 +265,39 @@ def _mapped(path: Path, walker: protobuf.Walker, message: protobuf.Field) -> tup
     if kind != _FLOAT or data is None or math.prod(dims) * 4 != data.size or not data.size:
         return name, None
     return name, np.memmap(path, "<f4", "r", offset=data.start, shape=tuple(dims))
+
+
+def averaged_head(path: Path) -> tuple[str, NDArray[np.float32]] | None:
+    """Return the last map's name, and the weights, float32 (classes, channels), of the dense layer behind its average.
+
+    None for a network that does not end in an average and a dense layer, or is in 8 bits. Raises `InvalidModelError`
+    for a file that is no sound network.
+    """
+    import numpy as np
+    from onnx import numpy_helper
+
+    network = check(path).graph
+    maker = {name: node for node in network.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in network.initializer}
+
+    def came_from(name: str, *kinds: str) -> Any:
+        node = maker.get(name)
+        while node is not None and node.op_type in ("Flatten", "Reshape", "Squeeze", "Identity", "Dropout", "Softmax"):
+            node = maker.get(node.input[0])
+        return node if node is not None and node.op_type in kinds else None
+
+    dense = came_from(network.output[0].name, "Gemm")
+    if dense is None:
+        return None
+    pooling = came_from(dense.input[0], "GlobalAveragePool")
+    stored = dense.input[1]
+    if stored in maker and maker[stored].op_type == "Cast":
+        stored = maker[stored].input[0]
+    if pooling is None or stored not in constants:
+        return None
+    array = numpy_helper.to_array(constants[stored]).astype(np.float32)
+    turned = any(each.name == "transB" and each.i for each in dense.attribute)
+    return pooling.input[0], array if turned else np.ascontiguousarray(array.T)
 
 
 def check(path: Path) -> Any:

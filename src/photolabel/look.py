@@ -73,7 +73,7 @@ class Look:
         where it cannot be written.
         """
         path = Path(path)
-        write = {".png": scene.png, ".svg": scene.svg}.get(path.suffix.lower())
+        write = scene.FORMATS.get(path.suffix.lower())
         if write is None:
             raise UsageError(f"{path}: expected a file that ends in .png or .svg.")
         drawn = write(self._drawn())

@@ -19,7 +19,6 @@ DEFAULT = "vgg16"
 Network = Model | Spec | str | Path
 
 _STYLES = {"graph": diagram.diagram, "volumes": volumes.volumes}
-_FORMATS = {".png": scene.png, ".svg": scene.svg}
 
 
 def _look(model: Network) -> tuple[str, tuple[Layer, ...]]:
@@ -84,7 +83,7 @@ def plot(model: Network, path: str | Path, *, style: Literal["graph", "volumes"]
     cannot be written, and what `summary` raises.
     """
     path = Path(path)
-    write = _FORMATS.get(path.suffix.lower())
+    write = scene.FORMATS.get(path.suffix.lower())
     if write is None:
         raise UsageError(f"{path}: expected a file that ends in .png or .svg.")
     if style not in _STYLES:

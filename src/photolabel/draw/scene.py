@@ -265,3 +265,6 @@ def _element(shape: Shape) -> str:
         f'fill={quoteattr(shape.fill)} textLength="{_n(measure(shape.text, shape.size))}" '
         f'lengthAdjust="spacingAndGlyphs">{escape(shape.text)}</text>'
     )
+
+
+FORMATS = {".png": png, ".svg": svg}  # by the ending of a file
