@@ -15,9 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from run_kills import kill_runs
-
 import oracle
+from run_kills import kill_runs
 
 
 def main() -> int:
