@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from photolabel import cli, progress, writing
+from photolabel import cli, engine, progress, writing
 from photolabel.batch import Journal
 from photolabel.cli import classify
 
@@ -243,6 +243,20 @@ def test_the_default_model_of_then_is_that_of_now(main: Main, monkeypatch: pytes
     monkeypatch.setenv("PHOTOLABEL_MODEL", "vgg19")
     assert main("--output", "labels.jsonl", "--resume", model=False)[0] == 1
     assert {json.loads(line)["model"] for line in Path("labels.jsonl").read_text().splitlines()} == {"tiny"}
+
+
+def test_it_goes_on_with_as_many_threads(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other numbers of threads give other last digits."""
+    monkeypatch.setattr(engine, "available_threads", lambda: 1)
+    with monkeypatch.context() as patch:
+        stop_after(patch, 3)
+        assert main("photos", "--output", "labels.jsonl")[0] == 130
+    monkeypatch.setattr(engine, "available_threads", lambda: 2)
+    asked = []
+    real = classify._loaded
+    monkeypatch.setattr(classify, "_loaded", lambda args, limits: asked.append(args.threads) or real(args, limits))
+    assert main("--output", "labels.jsonl", "--resume", model=False)[0] == 1
+    assert asked == [1]
 
 
 @pytest.mark.parametrize(
@@ -514,9 +528,13 @@ def test_stopped_within_two_seconds(number: int, code: int, word: str, here: Pat
     marker = f"{100 + number}.25"
     partial = Path("it's labels.jsonl.partial")
     command = [*sources, "--model", str(tiny), "--output", "it's labels.jsonl", "--seconds", marker, "--workers", "2"]
-    with start(*command) as process:
+
+    def heed() -> None:  # Ctrl-C, which who is in the background inherits as ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with start(*command, preexec_fn=heed) as process:
         wait_for(lambda: partial.exists() and partial.stat().st_size > 20_000)
-        assert len(running_with(marker)) == 3
+        wait_for(lambda: len(running_with(marker)) == 3)
         process.send_signal(number)
         begun = time.monotonic()
         out, err = process.communicate(timeout=60)

@@ -219,6 +219,25 @@ def test_a_line_of_another_program_in_the_middle(
     assert resumed(output, *photos) == (photos[at - 1 :], photos)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        json.dumps(record("a")).encode() + b" \n",
+        json.dumps(record("a")).encode() + b"\r\n",
+        b"\xef\xbb\xbf" + json.dumps(record("a")).encode() + b"\n",
+        json.dumps(record("\xe9"), ensure_ascii=False).encode() + b"\n",
+        json.dumps(record("\xe9"), ensure_ascii=False).encode("utf-16") + b"\n",
+    ],
+)
+def test_a_line_that_is_not_as_we_write_it_would_not_be_copied_into_the_output(output: Path, line: bytes) -> None:
+    begun(output, "x")
+    with partial(output).open("ab") as file:
+        file.write(line)
+    journal = Journal.resume(output, lambda _: None)
+    assert journal is not None and journal.done == 1
+    journal.close()
+
+
 @QUICK
 @given(
     done=st.lists(st.sampled_from("abcdef"), max_size=8),
@@ -269,12 +288,25 @@ def test_a_disk_that_is_not_there_does_not_end_the_run(output: Path) -> None:
     begun(output, "a", "b")
     before = partial(output).read_bytes()
     for found in ([], ["/mnt/photos"]):
-        with pytest.raises(UsageError, match="none of the 2 photos in it is found any more"):
+        with pytest.raises(UsageError, match="none of the photos in it \\(2\\) is found any more"):
             resumed(output, *found)
         assert partial(output).read_bytes() == before
     many = [f"new{number}" for number in range(module._HELD + 3)]
     asked, _ = resumed(output, *many, "b", "c")
     assert asked == [*many, "c"]
+
+
+def test_new_photos_are_not_held_back_without_end(output: Path) -> None:
+    begun(output, "a")
+    looked_at = []
+    found = (looked_at.append(n) or Item(photo=f"new{n}", path="x") for n in range(10_000))  # type: ignore[func-returns-value]
+    journal = Journal.resume(output, lambda _: None)
+    assert journal is not None
+    with journal:
+        assert next(journal.remaining(found)).photo == "new0"
+        assert len(looked_at) == module._HELD + 1
+        heavy = iter([Item(photo="x.tgz/1", data=b"many"), Item(photo="x.tgz/2", data=b"many")])
+        assert next(journal.remaining(heavy)).photo == "x.tgz/1" and len([*heavy]) == 1
 
 
 def test_memory_does_not_grow_with_the_run(output: Path) -> None:

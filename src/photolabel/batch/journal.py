@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -172,13 +171,13 @@ class Journal:
                 yield item
         if unsure:
             raise UsageError(
-                f"{self.path}: none of the {self._known:,} photos in it is found any more. Is their disk there? To "
+                f"{self.path}: none of the photos in it ({self._known:,}) is found any more. Is their disk there? To "
                 "start anew, remove the file."
             )
 
     def _names(self) -> Iterator[str]:
-        """The photos that have a record of an earlier start."""
-        for line in islice(self._written(), self._known):
+        """The photos that have a record of an earlier start: `remaining` is through with them before it yields any."""
+        for line in self._written():
             yield json.loads(line)["photo"]
 
     def lines(self) -> Iterator[bytes]:
