@@ -191,17 +191,17 @@ def run(argv: list[str]) -> int:
         found = Found(args, limits)
         workers = 0 if args.workers is None and found.alone else args.workers
         decoders = batch.crew(workers, seconds=args.seconds or batch.SECONDS, stack=stack)  # starting meanwhile
-        ready = _loaded(args, limits)
-        top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
-        chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
-        journal = runs.begun(args, ready, journal, stack)
-        watch = stack.enter_context(_watch(args, journal, alone=found.alone))
-        found.count(watch)
-        begun, earlier = time.monotonic(), tally.photos
-        items = found.items if journal is None else journal.remaining(found.items)
-        stream = batch.predictions(items, ready, decoders, top=top, sure=args.sure, timing=timing)
-        told = _Told(args, journal, stack.enter_context(_keywords(args)), watch, tally)
         try:
+            ready = _loaded(args, limits)
+            top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
+            chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
+            journal = runs.begun(args, ready, journal, stack)
+            watch = stack.enter_context(_watch(args, journal, alone=found.alone))
+            found.count(watch)
+            begun, earlier = time.monotonic(), tally.photos
+            items = found.items if journal is None else journal.remaining(found.items)
+            told = _Told(args, journal, stack.enter_context(_keywords(args)), watch, tally)
+            stream = batch.predictions(items, ready, decoders, top=top, sure=args.sure, timing=timing)
             with closing(stream):
                 for prediction in stream:
                     told.take(prediction)
@@ -209,10 +209,7 @@ def run(argv: list[str]) -> int:
                         chosen = True
                         told.who_answers(ready)
             if journal is not None:
-                from ..output import files
-
-                files.write(Path(args.output), journal.lines(), labels=ready.check_top(top))
-                journal.remove()
+                runs.written(args, journal, labels=ready.check_top(top))
         except KeyboardInterrupt as stop:
             raise runs.stopped(stop, journal, args) from None
         watch.hide()

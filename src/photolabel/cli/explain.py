@@ -64,7 +64,6 @@ def run(argv: list[str]) -> int:
         say("no evidence for it was found")
     else:
         left, top, right, bottom = (round(edge) for edge in found.box)
-        say(
-            f"evidence: {right - left} x {bottom - top} pixels at {left}, {top} of {found.photo.width} x {found.photo.height}"
-        )
+        whole = f"{found.photo.width} x {found.photo.height}"
+        say(f"evidence: {right - left} x {bottom - top} pixels at {left}, {top} of {whole}")
     return 0

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, batch, engine
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
+from ..output import files
 from .streams import STDIN, Terminated
 
 if TYPE_CHECKING:
@@ -71,11 +72,24 @@ def begun(args: argparse.Namespace, ready: Classifier, journal: Journal | None, 
     return journal
 
 
+def written(args: argparse.Namespace, journal: Journal, *, labels: int) -> None:
+    """Make the output of the journal, which is then no longer needed."""
+    try:
+        files.write(Path(args.output), journal.lines(), labels=labels)
+    except OutputError as error:
+        raise OutputError(f"{error} {_kept(journal, args)}") from None
+    journal.remove()
+
+
 def stopped(stop: KeyboardInterrupt, journal: Journal | None, args: argparse.Namespace) -> KeyboardInterrupt:
     """What to tell whoever stopped us."""
     if journal is None:
         return stop
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
+    return type(stop)(f"{how}; {_kept(journal, args)}")
+
+
+def _kept(journal: Journal, args: argparse.Namespace) -> str:
     command = shlex.join(["photolabel", "--resume", f"--output={args.output}"])
     fed = ", with the same standard input" if STDIN in (*args.photos, *args.lists) else ""
-    return type(stop)(f"{how}; what is done ({journal.done:,}) is kept in {journal.path}. To go on{fed}: {command}")
+    return f"what is done ({journal.done:,}) is kept in {journal.path}. To go on{fed}: {command}"
