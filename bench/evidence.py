@@ -1,0 +1,149 @@
+"""How well heat maps mark what they should: boxes drawn by hand, pixels deleted, and the time it takes.
+
+usage: python bench/evidence.py [--runs N] [--print]
+
+The photos are those of imagenet100 in the folder that PHOTOLABEL_SHARED names, or that lies beside the checkout as
+`shared`; without it nothing is measured. evidence_boxes.tsv has a box round the thing in each of some of them, drawn by
+eye, in parts of the photo's sides: of two photos in three, by their names, those whose thing takes up less than half of
+the picture, for above that no map could hold much more of its energy inside than the box is large. By the bundled model;
+times also by VGG16 with seeded weights. Needs photolabel where it runs.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from photolabel import load, models, prepared
+from photolabel.explain import explain
+
+import common
+from common import Bar
+from nearness import SHARED
+
+BOXES = Path(__file__).with_name("evidence_boxes.tsv")
+SHARES = (0.05, 0.1, 0.2, 0.3)  # of the input's pixels that are deleted
+BLOBS = 5  # random ones, to be averaged
+TIMES, OF_THEM = 1.5, 0.8
+SLOWER = 3.0
+
+
+def energy(found: Any, box: tuple[float, ...]) -> float:
+    """How many times as much of the map's energy is in the box as the box is large, of what the network saw."""
+    over = found.over_photo()
+    left, top, right, bottom = (round(edge) for edge in found.cut)
+    seen = np.zeros(over.shape, bool)
+    seen[max(top, 0) : bottom, max(left, 0) : right] = True
+    inside = np.zeros(over.shape, bool)
+    height, width = over.shape
+    inside[round(box[1] * height) : round(box[3] * height), round(box[0] * width) : round(box[2] * width)] = True
+    area = (inside & seen).sum() / seen.sum()
+    return float(over[inside & seen].sum() / max(over.sum(), 1e-9) / area) if area else 0.0
+
+
+def blob(size: int, share: float, centre: tuple[float, float]) -> Any:
+    """The pixels nearest to a place, so many of them."""
+    y, x = np.mgrid[:size, :size]
+    distance = (y - centre[0]) ** 2 + (x - centre[1]) ** 2
+    return distance <= np.partition(distance.ravel(), int(share * size * size))[int(share * size * size)]
+
+
+def kept(classifier: Any, made: Any, index: int, mask: Any) -> float:
+    """The class's probability once the pixels of a mask are grey."""
+    pixels = made.pixels.copy()
+    pixels[mask] = pixels.reshape(-1, 3).mean(axis=0).round()
+    (prediction,) = classifier.predict([replace(made, pixels=pixels)])
+    return float(prediction.probabilities[index])
+
+
+def median(work: Callable[[], object], runs: int) -> float:
+    work()
+    seconds = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    args = common.options(__doc__, runs=7).parse_args()
+    folder = SHARED / "data" / "imagenet100"
+    if not folder.is_dir():
+        print("evidence: skipped, for the shared photos are not beside this checkout")
+        return
+    with BOXES.open(encoding="utf-8", newline="") as file:
+        boxes = {r["photo"]: tuple(float(r[k]) for k in ("left", "top", "right", "bottom"))
+                 for r in csv.DictReader(file, delimiter="\t")}  # fmt: skip
+    rng = np.random.default_rng(0)
+    with load(models.BUNDLED) as classifier:
+        times: dict[str, float] = {}
+        left: dict[str, dict[float, list[float]]] = {
+            how: {share: [] for share in SHARES} for how in ("marked", "random", "middle")
+        }
+        for name, box in boxes.items():
+            wnid = name.partition("_")[0]
+            found = explain(classifier, folder / name, label=wnid)
+            times[name] = energy(found, box)
+            made = prepared.prepare(folder / name, classifier.recipe)
+            size = classifier.recipe.size
+            order = np.argsort(-found.map.ravel(), kind="stable")
+            for share in SHARES:
+                marked = np.zeros(size * size, bool)
+                marked[order[: int(share * size * size)]] = True
+                masks = {"marked": [marked.reshape(size, size)], "middle": [blob(size, share, (size / 2, size / 2))]}
+                masks["random"] = [blob(size, share, tuple(rng.uniform(0, size, 2))) for _ in range(BLOBS)]
+                for how, several in masks.items():
+                    index = found.label.index
+                    left[how][share].append(statistics.mean(kept(classifier, made, index, m) for m in several))
+        one = folder / next(iter(boxes))
+        plain = median(lambda: classifier.classify(one), args.runs)
+        slower = {"activation, bundled model": median(lambda: explain(classifier, one), args.runs) / plain}
+    weights = common.seeded_weights(Path(sys.executable).parent)
+    with load(weights=weights) as vgg:
+        plain = median(lambda: vgg.classify(one), args.runs)
+        slower["gradient, VGG16"] = median(lambda: explain(vgg, one), args.runs) / plain
+    enough = sum(each >= TIMES for each in times.values())
+    lines = [
+        (
+            f"`python bench/evidence.py`: {len(boxes)} photos of ImageNet's, which the network was trained on; class "
+            f"activation maps of the bundled model for the right class; medians of {args.runs} runs."
+        ),
+        f"{common.machine()}.",
+        "",
+        f"Energy in the boxes, as times what the boxes are large: median {statistics.median(times.values()):.2f}.",
+        "",
+        *common.table(
+            ["deleted", *(f"{share:.0%} of the pixels" for share in SHARES)],
+            [
+                (f"{how}, mean probability left", *(f"{statistics.mean(by[share]):.3f}" for share in SHARES))
+                for how, by in left.items()
+            ],
+        ),
+    ]
+    bars = [
+        Bar(f"photos with {TIMES:g} times as much energy in the box", f"{enough} of {len(times)}",
+            f"at least {OF_THEM:.0%}", enough >= OF_THEM * len(times)),
+        *(
+            Bar(f"marked pixels deleted, beside {how} ones",
+                ", ".join(f"{statistics.mean(left['marked'][s]):.3f}/{statistics.mean(left[how][s]):.3f}" for s in SHARES),
+                "less left at every share",
+                all(statistics.mean(left["marked"][s]) < statistics.mean(left[how][s]) for s in SHARES))
+            for how in ("random", "middle")
+        ),
+        *(Bar(f"{how}, times as long as the plain network", f"{ratio:.2f}", f"at most {SLOWER:g}", ratio <= SLOWER)
+          for how, ratio in slower.items()),
+    ]  # fmt: skip
+    sys.exit(0 if common.report("Evidence", lines, bars, args=args, of="explain") else 1)
+
+
+if __name__ == "__main__":
+    main()
