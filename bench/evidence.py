@@ -3,10 +3,10 @@
 usage: python bench/evidence.py [--runs N] [--print]
 
 The photos are those of imagenet100 in the folder that PHOTOLABEL_SHARED names, or that lies beside the checkout as
-`shared`; without it nothing is measured. evidence_boxes.tsv has a box round the thing in each of some of them, drawn by
-eye, in parts of the photo's sides: of two photos in three, by their names, those whose thing takes up less than half of
-the picture, for above that no map could hold much more of its energy inside than the box is large. By the bundled model;
-times also by VGG16 with seeded weights. Needs photolabel where it runs.
+`shared`; without it nothing is measured. evidence_boxes.tsv has a box round the thing in each of some of them, drawn
+by eye, in parts of the photo's sides: of two photos in three, by their names, those whose thing takes up less than half
+of the picture, for above that no map could hold much more of its energy inside than the box is large. By the bundled
+model; times also by VGG16 with seeded weights. Needs photolabel where it runs.
 """
 
 from __future__ import annotations
@@ -111,6 +111,7 @@ def main() -> None:
     with load(weights=weights) as vgg:
         plain = median(lambda: vgg.classify(one), args.runs)
         slower["gradient, VGG16"] = median(lambda: explain(vgg, one), args.runs) / plain
+    mean = {how: {share: statistics.mean(each) for share, each in by.items()} for how, by in left.items()}
     enough = sum(each >= TIMES for each in times.values())
     lines = [
         (
@@ -123,20 +124,19 @@ def main() -> None:
         "",
         *common.table(
             ["deleted", *(f"{share:.0%} of the pixels" for share in SHARES)],
-            [
-                (f"{how}, mean probability left", *(f"{statistics.mean(by[share]):.3f}" for share in SHARES))
-                for how, by in left.items()
-            ],
+            [(f"{how}, mean probability left", *(f"{by[share]:.3f}" for share in SHARES)) for how, by in mean.items()],
         ),
     ]
     bars = [
         Bar(f"photos with {TIMES:g} times as much energy in the box", f"{enough} of {len(times)}",
             f"at least {OF_THEM:.0%}", enough >= OF_THEM * len(times)),
         *(
-            Bar(f"marked pixels deleted, beside {how} ones",
-                ", ".join(f"{statistics.mean(left['marked'][s]):.3f}/{statistics.mean(left[how][s]):.3f}" for s in SHARES),
+            Bar(
+                f"marked pixels deleted, beside {how} ones",
+                ", ".join(f"{mean['marked'][share]:.3f}/{mean[how][share]:.3f}" for share in SHARES),
                 "less left at every share",
-                all(statistics.mean(left["marked"][s]) < statistics.mean(left[how][s]) for s in SHARES))
+                all(mean["marked"][share] < mean[how][share] for share in SHARES),
+            )
             for how in ("random", "middle")
         ),
         *(Bar(f"{how}, times as long as the plain network", f"{ratio:.2f}", f"at most {SLOWER:g}", ratio <= SLOWER)
