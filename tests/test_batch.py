@@ -185,10 +185,9 @@ def failing(items: list[Item], error: BaseException) -> Iterator[Item]:
     raise error
 
 
-@pytest.mark.parametrize("count", [0, 3, BATCH, 40])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("workers", "count"), [(0, 0), (0, 3), (0, BATCH), (0, 40), (1, 20)])
 def test_what_the_source_raises_comes_after_what_it_gave(
-    count: int, workers: int, tmp_path: Path, classifier: Classifier
+    workers: int, count: int, tmp_path: Path, classifier: Classifier
 ) -> None:
     items = plant(tmp_path, [f"{n}.png" for n in range(count)])
     for error in (errors.UsageError("the list ends here"), KeyError("a mistake"), SystemExit(3)):
@@ -296,6 +295,22 @@ def test_a_photo_does_not_wait_for_the_next(tmp_path: Path, classifier: Classifi
         assert [each.photo for each in stream] == ["c.png"]
 
 
+def test_nor_for_a_full_batch(tmp_path: Path, classifier: Classifier) -> None:
+    (item,) = plant(tmp_path, ["a.png"])
+    asked = 0
+
+    def source() -> Iterator[Item]:
+        nonlocal asked
+        for asked in range(1, 17):  # noqa: B007
+            yield item
+            time.sleep(0.3)
+
+    stream = classify_folder(source(), classifier, workers=0)
+    next(stream)
+    assert asked < 12, "some 3: half a second's"
+    stream.close()
+
+
 def test_nor_for_one_that_is_slow(tmp_path: Path, classifier: Classifier) -> None:
     late = Late()
     stream = predictions(plant(tmp_path, ["a.png", "b.png", "c.png"]), classifier, late, top=1)
@@ -374,14 +389,14 @@ def test_their_bytes_are_let_go(classifier: Classifier) -> None:
 # --- Nothing is left -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("workers", [0, 1, 2])
-@pytest.mark.parametrize("taken", [0, 1, 20, 100])
+@pytest.mark.parametrize(("workers", "taken"), [(0, 0), (0, 1), (0, 100), (1, 0), (1, 1), (2, 20)])
 def test_the_caller_may_stop_early(workers: int, taken: int, tmp_path: Path, classifier: Classifier) -> None:
     items = plant(tmp_path, ["a.png"]) * 300
     before = held()
     stream = classify_folder(items, classifier, workers=workers)
     for _ in range(taken):
         next(stream)
+    time.sleep(0.3)  # all that can be done ahead is done
     begun = time.monotonic()
     stream.close()
     assert time.monotonic() - begun < 10
@@ -406,6 +421,13 @@ def test_a_run_that_is_over_is_gone_without_the_collector(
         yield from items
         raise KeyError
 
+    class Broken(Classifier):
+        def __init__(self) -> None:
+            self.__dict__.update(classifier.__dict__)
+
+        def predict(self, *given: Any, **options: Any) -> Any:
+            raise KeyError
+
     gc.collect()
     gc.disable()
     try:
@@ -416,7 +438,9 @@ def test_a_run_that_is_over_is_gone_without_the_collector(
         assert len(list(classify_folder(items, classifier, workers=workers))) == 100
         with suppress(KeyError):
             list(classify_folder(broken(), classifier, workers=workers))
-        assert len(runs) == 4 and eventually(lambda: not [1 for run in runs if run()], 5)
+        with suppress(KeyError):
+            list(classify_folder(items, Broken(), workers=workers))
+        assert len(runs) == 5 and eventually(lambda: not [1 for run in runs if run()], 5)
     finally:
         gc.enable()
 
@@ -498,6 +522,39 @@ items = [sources.Item(photo=path, path=path) for path in {paths!r}]
 def program(tiny: Path, items: list[Item], then: str) -> list[str]:
     filled = PROGRAM.format(hook=HOOK, tiny=str(tiny), paths=[item.path for item in items])
     return [sys.executable, "-c", filled + then]
+
+
+def test_ctrl_c_at_any_moment_of_waiting(tiny: Path, tmp_path: Path) -> None:
+    """At every line of the caller's thread: whoever is struck within a lock that is Python keeps it locked."""
+    then = """
+import threading
+from photolabel.batch import pipeline
+pipeline._PATIENCE = 0.01
+stop = threading.Event()
+def source():
+    yield items[0]
+    stop.wait()
+for number in range(40):
+    stream = batch.predictions(source(), classifier, batch.Here(), top=1)
+    next(stream)
+    left = number
+    def strike(*_):
+        global left
+        left -= 1
+        if left < 0:
+            raise KeyboardInterrupt
+        return strike
+    try:
+        sys.settrace(strike)
+        next(stream)
+    except KeyboardInterrupt:
+        sys.settrace(None)
+        stream.close()
+stop.set()
+print("done")
+"""
+    done = subprocess.run(program(tiny, plant(tmp_path, ["a.png"]), then), capture_output=True, text=True, timeout=40)
+    assert (done.stdout, done.stderr) == ("done\n", "")
 
 
 @pytest.mark.parametrize("workers", [0, 2])

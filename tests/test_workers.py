@@ -6,6 +6,8 @@ import io
 import json
 import os
 import pickle
+import re
+import resource
 import signal
 import socket
 import struct
@@ -431,6 +433,21 @@ def test_what_is_printed_when_it_is_loaded_too(
     with Crew(1) as crew:
         assert codes(prepared(crew, plant(tmp_path, "a.png"))) == [None]
     assert capfd.readouterr() == ("", "")
+
+
+def test_one_that_crashes_leaves_no_core_behind(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    if before[1] == 0:
+        pytest.skip("nothing does here")
+    resource.setrlimit(resource.RLIMIT_CORE, (before[1], before[1]))
+    try:
+        with Crew(1) as crew:
+            assert codes(prepared(crew, plant(tmp_path, "a.png"))) == [None]
+            (pid,) = children()
+            limits = Path(f"/proc/{pid}/limits").read_text()
+    finally:
+        resource.setrlimit(resource.RLIMIT_CORE, before)
+    assert re.search(r"Max core file size +0 ", limits)
 
 
 def test_ctrl_c_is_not_for_them(tmp_path: Path) -> None:

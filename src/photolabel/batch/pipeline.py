@@ -23,6 +23,7 @@ from ..prepared import Prepared, prepare, refused
 from ..sources import Item
 
 _AHEAD = 4 * BATCH  # photos: decoders go on while the network is at work on a batch
+_DONE = 2  # batches that wait for the caller
 _PATIENCE = 0.5  # seconds that a batch waits to be filled before it goes as it is
 _PARTING = 30.0  # seconds that a process which ends waits for a batch that is under way
 
@@ -88,7 +89,12 @@ class _Run:
         predict([])  # a wrong argument should not wait for a photo
         # None: no more. An exception: no more, and why.
         self._waiting: queue.SimpleQueue[Future[Prepared] | BaseException | None] = queue.SimpleQueue()
-        self._done: queue.Queue[list[Prediction] | BaseException | None] = queue.Queue(2)
+        # The caller's thread waits here, and Ctrl-C may strike it at any moment: in the lock of a Queue, which is
+        # Python, it would leave that locked. This one is C, and so is the room that it lacks for more batches.
+        self._done: queue.SimpleQueue[list[Prediction] | BaseException | None] = queue.SimpleQueue()
+        self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for _ in range(_DONE):
+            self._room.put(None)
         self._window = _Window(_AHEAD, classifier.limits.file_bytes)
         self._stopped = threading.Event()
         self._coming: Future[Prepared] | None = None  # that the last batch did not wait for
@@ -102,6 +108,7 @@ class _Run:
                 batch = self._done.get(timeout=_PATIENCE)  # without one, Ctrl-C would not come through on Windows
             except queue.Empty:
                 continue
+            self._room.put(None)
             if batch is None:
                 return
             if isinstance(batch, BaseException):
@@ -116,11 +123,7 @@ class _Run:
         self._stopped.set()
         self._window.open()
         self._waiting.put(None)
-        while True:  # make room for whoever waits to put his last
-            try:
-                self._done.get_nowait()
-            except queue.Empty:
-                break
+        self._room.put(None)
 
     # -- the first thread
 
@@ -136,8 +139,6 @@ class _Run:
                 future.add_done_callback(partial(self._window.let_go, item.held))
                 del item  # its bytes, if it has any, are the decoder's now
                 self._waiting.put(future)
-            if isinstance(self._items, Generator):
-                self._items.close()  # an archive that was not read to its end
         except BaseException as error:  # whatever it is, it is the caller's
             end = error
         self._waiting.put(end)
@@ -156,12 +157,12 @@ class _Run:
                     begun = time.perf_counter()
                     answers = self._predict(batch)
                     self._timing.network += time.perf_counter() - begun
+                    self._room.get()
                     self._done.put(answers)
                     del batch, answers
         except BaseException as error:  # as above
             end = error
-        if not self._stopped.is_set():
-            self._done.put(end)
+        self._done.put(end)
         del _running[self], end  # its traceback knows this frame, which would keep all of us
 
     def _gather(self) -> tuple[list[Prepared], BaseException | None, bool]:
