@@ -99,7 +99,7 @@ class Recipe:
 
         Nearest neighbour picks single pixels, so nothing else may stand in their place (Keras' `load_img` least of
         all). The other filters average over what they shrink, and hardly tell the photo from one at half its size:
-        see docs/records.md for what that moves.
+        docs/folders.md says what that moves.
         """
         return None if self.filter == "nearest" else _ENOUGH * (self.side or self.size)
 
