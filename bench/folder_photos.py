@@ -27,7 +27,7 @@ from decode_memory import photo
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("PHOTOLABEL_SHARED", ROOT.parent / "shared")) / "data"
 COUNTS = {"small": 100, "large": 12}
-TIMES = {"small": 2, "large": 4}  # each photo is in its folder so often, in `once` and `again` together
+TIMES = {"small": 4, "large": 8}  # each photo is in its folder so often, in `once` and `again` together
 FEW = 8
 CAMERA = 7_900_000  # pixels: cameras of 8 megapixels have a few less
 MADE = ((3264, 2448), (3888, 2592), (4032, 3024), (4896, 3264), (5472, 3648), (6000, 4000))
