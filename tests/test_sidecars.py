@@ -228,6 +228,11 @@ def test_a_record_gives_its_answer_if_it_is_probable() -> None:
     assert sidecars.of_record(record("x", "coffee_mug", 0.5)) == [Keyword.of("coffee mug")]
     assert sidecars.of_record(record("x", "coffee_mug", 0.4999)) == []
     assert sidecars.of_record(record("x", "mug", 0.1), threshold=0.1, under=("a", "b"))[0].path == ("a", "b", "mug")
+    cat = {"kind": "broader", "wnid": "n02121808", "name": "domestic_cat", "probability": 0.9}
+    (keyword,) = sidecars.of_record({"photo": "x", "answer": cat})
+    assert keyword.path[0] == "living thing" and keyword.path[-2:] == ("cat", "domestic cat")
+    unsure = {"kind": "unsure", "wnid": None, "name": "unsure", "probability": 0.9}
+    assert sidecars.of_record({"photo": "x", "answer": unsure}) == []
     assert sidecars.of_record({"photo": "x", "answer": None}) == []
     assert sidecars.of_record(record("x", "\x00_")) == [], "a name of nothing"
     with pytest.raises(UsageError, match="from 0 to 1"):

@@ -64,9 +64,17 @@ def test_the_most_specific_come_first(whole: tree.Tree) -> None:
 
 
 def test_a_path_leads_from_the_root(whole: tree.Tree) -> None:
-    path = whole.path("n02124075")
+    path = tree.path("n02124075")
     assert path[0].name == "entity" and path[-1].name == "Egyptian_cat"
     assert all(upper.wnid in lower.above for upper, lower in itertools.pairwise(path))
+
+
+def test_a_telling_path_leaves_out_what_says_next_to_nothing(whole: tree.Tree) -> None:
+    told = [node.name for node in tree.telling_path("n02124075")]
+    assert told[:2] == ["living_thing", "organism"] and told[-2:] == ["domestic_cat", "Egyptian_cat"]
+    nothing = {node.wnid for node, n in zip(whole.nodes, whole.leaves, strict=True) if n > 900}
+    assert nothing == tree._SAY_NOTHING
+    assert tree.telling_path(None) == tree.telling_path("n99999999") == ()
 
 
 def test_names_are_distinct_for_people() -> None:

@@ -55,13 +55,28 @@ class Tree:
         summed: NDArray[np.float32] = self.under @ of_classes
         return np.minimum(summed, np.float32(1))
 
-    def path(self, wnid: str) -> tuple[Name, ...]:
-        """Return one way from the root to a name: at each step up WordNet's first."""
-        found = names()
-        way = [found[wnid]]
-        while way[-1].above:
-            way.append(found[way[-1].above[0]])
-        return tuple(reversed(way))
+    def along(self, wnid: str, of_classes: NDArray[np.float32]) -> list[tuple[Name, float]]:
+        """Return the names on the way to a name, as `telling_path` has them, and how probable each is."""
+        found, row = self.probabilities(of_classes), {node.wnid: i for i, node in enumerate(self.nodes)}
+        return [(name, float(found[row[name.wnid]])) for name in telling_path(wnid) if name.wnid in row]
+
+
+# Entity, physical entity, object, whole: they stand for nine in ten of ImageNet's classes and more.
+_SAY_NOTHING = frozenset(["n00001740", "n00001930", "n00002684", "n00003553"])
+
+
+def path(wnid: str) -> tuple[Name, ...]:
+    """Return one way from the root to a name, both included: at each step up WordNet's first."""
+    found = names()
+    way = [found[wnid]]
+    while way[-1].above:
+        way.append(found[way[-1].above[0]])
+    return tuple(reversed(way))
+
+
+def telling_path(wnid: str | None) -> tuple[Name, ...]:
+    """Return `path` without the names that say next to nothing; empty for what is not in WordNet, as packaged."""
+    return tuple(name for name in path(wnid) if name.wnid not in _SAY_NOTHING) if wnid in names() and wnid else ()
 
 
 def of(labels: Sequence[Label]) -> Tree | None:

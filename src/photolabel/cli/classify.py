@@ -54,6 +54,9 @@ def parser() -> Parser:
         help="say the most specific name that is as sure as this, as in 0.9: a class, else a broader name (cat), else "
         "unsure",
     )
+    made.add_argument(
+        "--tree", action="store_true", help="print beneath each answer the names above it, and how probable each is"
+    )
     made.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
     made.add_argument(
         "--max-pixels",
@@ -200,14 +203,14 @@ def run(argv: list[str]) -> int:
             found.count(watch)
             begun, earlier = time.monotonic(), tally.photos
             items = found.items if journal is None else journal.remaining(found.items)
-            told = _Told(args, journal, stack.enter_context(_keywords(args)), watch, tally)
+            told = _Told(args, ready, journal, stack.enter_context(_keywords(args)), watch, tally)
             stream = batch.predictions(items, ready, decoders, top=top, sure=args.sure, timing=timing)
             with closing(stream):
                 for prediction in stream:
                     told.take(prediction)
                     if not chosen and prediction.error is None:
                         chosen = True
-                        told.who_answers(ready)
+                        told.who_answers()
             if journal is not None:
                 runs.written(args, journal, labels=ready.check_top(top))
         except KeyboardInterrupt as stop:
@@ -227,6 +230,8 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("standard input (-) can be read once only.")
     if not args.xmp and (args.dry_run or args.xmp_threshold is not None):
         raise UsageError("--dry-run and --xmp-threshold go with --xmp.")
+    if args.tree and (args.json or args.output is not None):
+        raise UsageError("--tree is for people: without --json and --output.")
     if args.resume and args.output is None:
         raise UsageError("--resume goes with --output FILE: what it goes on with is in FILE.partial.")
     if args.output is not None and (args.json or args.dry_run):
@@ -282,9 +287,16 @@ class _Told:
     """What is said and written of each photo, as they come."""
 
     def __init__(
-        self, args: argparse.Namespace, journal: Journal | None, keywords: Writer | None, watch: Watch, tally: Tally
+        self,
+        args: argparse.Namespace,
+        ready: Classifier,
+        journal: Journal | None,
+        keywords: Writer | None,
+        watch: Watch,
+        tally: Tally,
     ) -> None:
         self._args, self._journal, self._keywords, self._watch, self._tally = args, journal, keywords, watch, tally
+        self._ready = ready
         self.unwritten = False  # some sidecar
 
     def take(self, prediction: Prediction) -> None:
@@ -297,6 +309,8 @@ class _Told:
             self._journal.add(record)
         elif not self._args.dry_run:
             self._show(record)
+            if self._args.tree:
+                self._show_path(prediction)
         self._tally.add(record)
         self._watch.step(errors=self._tally.failed, last=printable(str(prediction)))
 
@@ -325,11 +339,24 @@ class _Told:
         else:
             say(output.line(record, named=named))
 
-    def who_answers(self, ready: Classifier) -> None:
+    def _show_path(self, prediction: Prediction) -> None:
+        """Print the names above the answer, or above the likeliest class where that is unsure."""
+        from .. import output
+
+        if prediction.answer is None or (tree := self._ready.tree) is None:
+            return
+        wnid = prediction.answer.wnid or prediction.top.wnid
+        rows = [
+            (f"  {'  ' * depth}{name.everyday}", f"{probability * 100:.2f}%")
+            for depth, (name, probability) in enumerate(tree.along(str(wnid), prediction.probabilities))
+        ]
+        say(output.columns(rows))
+
+    def who_answers(self) -> None:
         """Say that it is the bundled model, which nobody asked for."""
         from .. import models
 
-        if ready.model.name == models.BUNDLED:
+        if self._ready.model.name == models.BUNDLED:
             self._complain(
                 f"answered by {models.BUNDLED}, which comes with photolabel; "
                 "to have VGG16 answer: photolabel models download vgg16"

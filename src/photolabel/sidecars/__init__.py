@@ -107,10 +107,12 @@ class Writer:
     names above every keyword in the tree of keywords.
     """
 
-    def __init__(self, *, threshold: float = THRESHOLD, under: Sequence[str] = (), dry_run: bool = False) -> None:
+    def __init__(
+        self, *, threshold: float = THRESHOLD, under: Sequence[str] | None = None, dry_run: bool = False
+    ) -> None:
         if not 0 <= threshold <= 1:
             raise UsageError(f"the threshold is a probability from 0 to 1, got {threshold}.")
-        self._threshold, self._under, self._dry_run = threshold, tuple(under), dry_run
+        self._threshold, self._under, self._dry_run = threshold, under, dry_run
         self._journal = Journal()
 
     @property

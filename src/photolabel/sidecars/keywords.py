@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from .. import tree
 from ..errors import UsageError
 
 THRESHOLD = 0.5
@@ -49,14 +50,21 @@ def clean(name: str) -> str:
     return " ".join(_IMPOSSIBLE.sub("", name.replace("|", " ")).split())
 
 
-def of_record(record: Mapping[str, Any], *, threshold: float = THRESHOLD, under: Sequence[str] = ()) -> list[Keyword]:
-    """Return the keywords of a photo: its answer, if that is at least as probable as the threshold.
+def of_record(
+    record: Mapping[str, Any], *, threshold: float = THRESHOLD, under: Sequence[str] | None = None
+) -> list[Keyword]:
+    """Return the keywords of a photo: its answer, if that is at least as probable as the threshold; none if unsure.
 
-    `coffee_mug` is written `coffee mug`. `under`: the names above it in the tree of keywords.
+    `coffee_mug` is written `coffee mug`. `under`: the names above it in the tree of keywords, by default WordNet's.
     """
     if not 0 <= threshold <= 1:
         raise UsageError(f"the threshold is a probability from 0 to 1, got {threshold}.")
     answer = record["answer"]
-    if answer is None or answer["probability"] < threshold or not clean(answer["name"].replace("_", " ")):
+    if answer is None or answer["kind"] == "unsure" or answer["probability"] < threshold:
         return []
-    return [Keyword.of(*under, answer["name"].replace("_", " "))]
+    name = answer["name"].replace("_", " ")
+    if not clean(name):
+        return []
+    if under is None:
+        under = [above.name.replace("_", " ") for above in tree.telling_path(answer["wnid"])[:-1]]
+    return [Keyword.of(*under, name)]
