@@ -50,8 +50,9 @@ def quantize(source: Path, inputs: Iterable[NDArray[np.float32]], *, describe: M
 # photos did not show has the steps above 162. Of the ways to share the loss between the two, this costs least.
 _WEIGHT_STEPS, _INPUT_STEPS = 100, 162
 
-# The convolution of a photo's own channels stays as it is: its pixels have 256 steps already, and rounded to fewer they
-# shift whole areas of one colour the same way. It is less than a hundredth of a VGG's multiplications.
+# Pixels have 256 steps already. Rounded to fewer, whole areas of one colour would shift the same way; and none lies
+# beyond what the calibration photos show. So there it is the weights that give way: 2 x 255 x 64 fits as well.
+_PIXEL_WEIGHT_STEPS, _PIXEL_STEPS = 64, 255
 _CHANNELS = 3
 
 # The share of a tensor's values, at either end, that may lie outside its range. Single outliers of a VGG are several
@@ -97,12 +98,6 @@ def _greatest(array: NDArray[np.float32]) -> float:
     return float(np.partition(array.ravel(), place)[place])
 
 
-def _takes_pixels(node: Any, weight: NDArray[np.float32]) -> bool:
-    """Whether a convolution looks at all channels of a photo at once, as only the first does."""
-    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
-    return groups == 1 and weight.shape[1] <= _CHANNELS
-
-
 class _Network:
     """A graph with the two questions asked of it: who makes a tensor, and what constant it is."""
 
@@ -110,6 +105,7 @@ class _Network:
         self.graph = parsed
         self.maker = {output: node for node in parsed.node for output in node.output}
         self.constants = {tensor.name: tensor for tensor in parsed.initializer}
+        self.pixels = {self._origin(node.input[0]) for node in self.weighted() if self._takes_pixels(node)}
 
     def weighted(self) -> list[Any]:
         """The nodes to be quantized."""
@@ -127,9 +123,12 @@ class _Network:
         return list(sites)
 
     def _is_weighted(self, node: Any) -> bool:
-        if node.op_type not in _WEIGHTED or (weight := self._constant(node.input[1])) is None:
-            return False
-        return not (node.op_type == "Conv" and _takes_pixels(node, weight))
+        return node.op_type in _WEIGHTED and self._constant(node.input[1]) is not None
+
+    def _takes_pixels(self, node: Any) -> bool:
+        """Whether a convolution looks at all channels of a photo at once, as only the first does."""
+        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        return node.op_type == "Conv" and groups == 1 and self._constant(node.input[1]).shape[1] <= _CHANNELS
 
     def _origin(self, name: str) -> str:
         while name in self.maker and self.maker[name].op_type in _PASSES_VALUES:
@@ -148,7 +147,7 @@ class _Network:
         return None
 
     def quantize_weights(self, means: Mapping[str, NDArray[np.float64]]) -> None:
-        """Store each weight as int8, -100 to 100, with a scale for each output channel.
+        """Store each weight as int8, -100 to 100 or as pixels want it, with a scale for each output channel.
 
         What their rounding adds to each output on average, for inputs of these `means`, is taken from the bias.
         """
@@ -160,9 +159,10 @@ class _Network:
             if node.op_type == "Gemm" and any(a.name == "transB" and a.i for a in node.attribute):
                 axis = 0
             others = tuple(i for i in range(weight.ndim) if i != axis)
-            scale = np.maximum(np.abs(weight).max(axis=others), 1e-12).astype(np.float32) / np.float32(_WEIGHT_STEPS)
+            steps = _PIXEL_WEIGHT_STEPS if self._takes_pixels(node) else _WEIGHT_STEPS
+            scale = np.maximum(np.abs(weight).max(axis=others), 1e-12).astype(np.float32) / np.float32(steps)
             shape = [-1 if i == axis else 1 for i in range(weight.ndim)]
-            rounded = np.clip(np.rint(weight / scale.reshape(shape)), -_WEIGHT_STEPS, _WEIGHT_STEPS).astype(np.int8)
+            rounded = np.clip(np.rint(weight / scale.reshape(shape)), -steps, steps).astype(np.int8)
             if node.input[0] in means:
                 error = rounded * scale.reshape(shape) - weight
                 self._correct(node, np.moveaxis(error, axis, 0), means[node.input[0]])
@@ -186,7 +186,7 @@ class _Network:
         from onnx import helper
 
         for name, (low, high) in ranges.items():
-            step = max(high - low, 1e-12) / _INPUT_STEPS
+            step = max(high - low, 1e-12) / (_PIXEL_STEPS if name in self.pixels else _INPUT_STEPS)
             scale = self._store(f"{name}/scale", np.array(step, np.float32))
             zero = self._store(f"{name}/zero", np.array(round(-low / step), np.uint8))
             rounded, back = f"{name}/quantized", f"{name}/dequantized"
