@@ -72,13 +72,14 @@ def test_the_gradient_is_that_of_the_head(vgg: Classifier) -> None:
         step = 1e-4 * float(maps.max())
         base = maps.astype(np.float64)
         for place in np.ndindex(maps.shape):
-            if base[place] == 0 and found[place] == 0:
+            window = base[place[0] // 2 * 2 :, place[1] // 2 * 2 :, place[2]][:2, :2]
+            if not window.any():  # all alike: there the pooling has a kink, and several slopes
                 continue
             up, down = base.copy(), base.copy()
             up[place] += step
             down[place] -= step
             slope = (logit_of(up, index) - logit_of(down, index)) / (2 * step)
-            assert found[place] == pytest.approx(slope, rel=1e-3, abs=1e-4 * np.abs(found).max()), place
+            assert found[place] == pytest.approx(slope, rel=1e-3, abs=1e-4 * float(np.abs(found).max())), place
 
 
 def test_grad_cam_is_its_formula() -> None:

@@ -12,6 +12,7 @@ Three ways, none of which needs a framework that trains:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,7 +182,15 @@ def _gradient_map(classifier: Classifier, inner: list[NDArray[np.float32]], inde
     spec, path = classifier.model.spec, classifier.network
     assert spec is not None and path is not None
     maps, *hidden = inner
-    return grad_cam(maps, head_gradient(maps, hidden, graph.arrays(path, spec), spec, index))
+    status = path.stat()
+    arrays = _read_arrays(path, status.st_size, status.st_mtime_ns, spec)
+    return grad_cam(maps, head_gradient(maps, hidden, arrays, spec, index))
+
+
+@functools.lru_cache(maxsize=2)
+def _read_arrays(path: Path, size: int, changed: int, spec: Spec) -> Mapping[str, Any]:
+    """Looked through once, not for each photo, while the file stays what it is; mapped, so they hold no memory."""
+    return graph.arrays(path, spec)
 
 
 def head_gradient(
@@ -223,7 +232,16 @@ def grad_cam(maps: NDArray[np.float32], gradient: NDArray[np.float32]) -> NDArra
 
 def _averaged_head(classifier: Classifier) -> tuple[str, NDArray[np.float32]] | None:
     """The last map's name and the weights (classes, channels) of a network that averages it before one dense layer."""
-    return None if classifier.network is None else graph.averaged_head(classifier.network)
+    if classifier.network is None:
+        return None
+    status = classifier.network.stat()
+    return _read_head(classifier.network, status.st_size, status.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=2)
+def _read_head(path: Path, size: int, changed: int) -> tuple[str, NDArray[np.float32]] | None:
+    """Parsed once, not for each photo, while the file stays what it is."""
+    return graph.averaged_head(path)
 
 
 def _activation_map(classifier: Classifier, maps: NDArray[np.float32], index: int) -> NDArray[np.float32]:
@@ -250,8 +268,8 @@ def _occlusion_map(classifier: Classifier, pixels: NDArray[np.float32], label: R
             views = np.repeat(pixels[np.newaxis], len(batch), axis=0)
             for view, (top, left) in zip(views, batch, strict=True):
                 view[top : top + patch, left : left + patch] = grey
-            for (top, left), found in zip(batch, classifier.run(views)[:, label.index], strict=True):
-                lost[top : top + patch, left : left + patch] += label.probability - float(found)
+            for (top, left), kept in zip(batch, classifier.run(views)[:, label.index], strict=True):
+                lost[top : top + patch, left : left + patch] += label.probability - float(kept)
                 covered[top : top + patch, left : left + patch] += 1
             tick(min(start + BATCH, len(corners)), len(corners))
     found: NDArray[np.float32] = np.maximum(lost / np.maximum(covered, 1), 0).astype(np.float32)
@@ -266,7 +284,8 @@ def _scaled(raw: NDArray[np.float32], size: int) -> NDArray[np.float32]:
     if most <= 0:
         return np.zeros((size, size), np.float32)
     grown = Image.fromarray(raw / most).resize((size, size), Image.Resampling.BICUBIC)
-    return np.clip(np.asarray(grown), 0, 1).astype(np.float32)
+    scaled: NDArray[np.float32] = np.clip(np.asarray(grown), 0, 1).astype(np.float32)
+    return scaled
 
 
 def _box(raw: NDArray[np.float32]) -> tuple[float, float, float, float] | None:

@@ -60,11 +60,11 @@ def of_record(
     if not 0 <= threshold <= 1:
         raise UsageError(f"the threshold is a probability from 0 to 1, got {threshold}.")
     answer = record["answer"]
-    if answer is None or answer["kind"] == "unsure" or answer["probability"] < threshold:
+    if answer is None or answer.get("kind") == "unsure" or answer["probability"] < threshold:
         return []
     name = answer["name"].replace("_", " ")
     if not clean(name):
         return []
     if under is None:
-        under = [above.name.replace("_", " ") for above in tree.telling_path(answer["wnid"])[:-1]]
+        under = [above.name.replace("_", " ") for above in tree.telling_path(answer.get("wnid"))[:-1]]
     return [Keyword.of(*under, name)]
