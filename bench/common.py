@@ -232,6 +232,17 @@ class Lasting:
         return json.loads(line)
 
 
+def median(work: Callable[[], object], runs: int) -> float:
+    """Return the median seconds of some work in this process, after once that is not counted."""
+    work()
+    seconds = []
+    for _ in range(runs):
+        begun = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - begun)
+    return statistics.median(seconds)
+
+
 # -- what is written
 
 

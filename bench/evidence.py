@@ -14,8 +14,6 @@ from __future__ import annotations
 import csv
 import statistics
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,16 +62,6 @@ def kept(classifier: Any, made: Any, index: int, mask: Any) -> float:
     return float(prediction.probabilities[index])
 
 
-def median(work: Callable[[], object], runs: int) -> float:
-    work()
-    seconds = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
-
-
 def main() -> None:
     args = common.options(__doc__, runs=7).parse_args()
     folder = SHARED / "data" / "imagenet100"
@@ -105,12 +93,12 @@ def main() -> None:
                     index = found.label.index
                     left[how][share].append(statistics.mean(kept(classifier, made, index, m) for m in several))
         one = folder / next(iter(boxes))
-        plain = median(lambda: classifier.classify(one), args.runs)
-        slower = {"activation, bundled model": median(lambda: explain(classifier, one), args.runs) / plain}
+        plain = common.median(lambda: classifier.classify(one), args.runs)
+        slower = {"activation, bundled model": common.median(lambda: explain(classifier, one), args.runs) / plain}
     weights = common.seeded_weights(Path(sys.executable).parent)
     with load(weights=weights) as vgg:
-        plain = median(lambda: vgg.classify(one), args.runs)
-        slower["gradient, VGG16"] = median(lambda: explain(vgg, one), args.runs) / plain
+        plain = common.median(lambda: vgg.classify(one), args.runs)
+        slower["gradient, VGG16"] = common.median(lambda: explain(vgg, one), args.runs) / plain
     mean = {how: {share: statistics.mean(each) for share, each in by.items()} for how, by in left.items()}
     enough = sum(each >= TIMES for each in times.values())
     lines = [

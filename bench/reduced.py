@@ -12,8 +12,6 @@ from __future__ import annotations
 import statistics
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,15 +54,6 @@ def whole(data: bytes, recipe: images.Recipe) -> Any:
     return np.asarray(images.fit(images.upright(decode(data, images.DEFAULT_LIMITS)), recipe))
 
 
-def median(work: Callable[[], object], runs: int) -> float:
-    seconds = []
-    for _ in range(runs):
-        begun = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - begun)
-    return statistics.median(seconds)
-
-
 def main() -> None:
     args = common.options(__doc__, runs=5).parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -79,8 +68,8 @@ def main() -> None:
             one, other = classifier.predict([full, reduced])
             change = float(np.abs(one.probabilities - other.probabilities).max())
             levels = float(np.abs(full.pixels.astype(int) - reduced.pixels).mean())
-            slow = median(lambda data=data: whole(data, recipe), args.runs)
-            quick = median(lambda data=data: prepared.prepare(data, recipe), args.runs)
+            slow = common.median(lambda data=data: whole(data, recipe), args.runs)
+            quick = common.median(lambda data=data: prepared.prepare(data, recipe), args.runs)
             changes.append(change)
             gains.append(slow / quick)
             same += one.top.name == other.top.name

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import engine, graph, images, progress, writing
+from . import engine, graph, images, progress
 from .classifier import BATCH, Classifier, RankedLabel
 from .draw import scene
 from .draw.evidence import evidence
@@ -83,19 +83,13 @@ class Evidence:
         A file that is there is replaced, once the new one is whole. Raises UsageError for another ending, OutputError
         where it cannot be written.
         """
-        path = Path(path)
-        write = scene.FORMATS.get(path.suffix.lower())
-        if write is None:
-            raise UsageError(f"{path}: expected a file that ends in .png or .svg.")
         scale = min(1.0, _SHOWN / max(self.photo.size))
         size = (max(1, round(self.photo.width * scale)), max(1, round(self.photo.height * scale)))
         said = f"{self.label.name.replace('_', ' ')} ({self.label.probability:.2%})"
         page = evidence(
             printable(name), printable(said), _HOW[self.method], self.photo, self.over_photo(size), self.box
         )
-        drawn = write(page)
-        with writing.whole(path) as file:
-            file.write(drawn)
+        scene.save(page, Path(path))
 
 
 def explain(

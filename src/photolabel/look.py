@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from . import images, writing
+from . import images
 from .draw import scene, style
-from .errors import UsageError
 from .images import DEFAULT_LIMITS, Limits, Photo, Recipe
 from .output import printable
 from .prepared import Prepared, prepare
@@ -72,13 +71,7 @@ class Look:
         A file that is there is replaced, once the new one is whole. Raises UsageError for another ending, OutputError
         where it cannot be written.
         """
-        path = Path(path)
-        write = scene.FORMATS.get(path.suffix.lower())
-        if write is None:
-            raise UsageError(f"{path}: expected a file that ends in .png or .svg.")
-        drawn = write(self._drawn())
-        with writing.whole(path) as file:
-            file.write(drawn)
+        scene.save(self._drawn(), Path(path))
 
     def _drawn(self) -> scene.Scene:
         name = printable(Path(self.prepared.photo or "photo").name)

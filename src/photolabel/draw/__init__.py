@@ -6,7 +6,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from .. import writing
 from ..errors import InvalidModelError, UsageError
 from ..layers import Layer, harmless, layers, read
 from ..models import Model, known, resolve
@@ -83,12 +82,8 @@ def plot(model: Network, path: str | Path, *, style: Literal["graph", "volumes"]
     cannot be written, and what `summary` raises.
     """
     path = Path(path)
-    write = scene.FORMATS.get(path.suffix.lower())
-    if write is None:
-        raise UsageError(f"{path}: expected a file that ends in .png or .svg.")
+    scene.form_of(path)  # a wrong ending should not wait for the network
     if style not in _STYLES:
         raise UsageError(f"style {style!r}: expected one of {', '.join(_STYLES)}.")
     name, rows = _look(model)
-    drawn = write(_STYLES[style](scene.fit(harmless(name), 20, 400), rows))
-    with writing.whole(path) as file:
-        file.write(drawn)
+    scene.save(_STYLES[style](scene.fit(harmless(name), 20, 400), rows), path)

@@ -9,11 +9,16 @@ import base64
 import functools
 import io
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, TypeAlias
 from xml.sax.saxutils import escape, quoteattr
 
 from PIL import Image, ImageDraw, ImageFont
+
+from .. import writing
+from ..errors import UsageError
 
 Point = tuple[float, float]
 
@@ -267,4 +272,22 @@ def _element(shape: Shape) -> str:
     )
 
 
-FORMATS = {".png": png, ".svg": svg}  # by the ending of a file
+_FORMS: dict[str, Callable[[Scene], bytes]] = {".png": png, ".svg": svg}
+
+
+def form_of(path: Path) -> Callable[[Scene], bytes]:
+    """Return what writes a scene in the form that a file's ending asks for. Raises UsageError."""
+    form = _FORMS.get(path.suffix.lower())
+    if form is None:
+        raise UsageError(f"{path}: expected a file that ends in .png or .svg.")
+    return form
+
+
+def save(scene: Scene, path: Path) -> None:
+    """Write a scene as PNG or SVG, by the file's ending; one that is there is replaced, once the new one is whole.
+
+    Raises UsageError for another ending, OutputError where it cannot be written.
+    """
+    drawn = form_of(path)(scene)
+    with writing.whole(path) as file:
+        file.write(drawn)
