@@ -473,6 +473,11 @@ def test_a_run_goes_on_as_it_began() -> None:
     nothing = {"photos": [], "--top": None, "--model": None, "--include": [], "--threads": None}
     assert pinned(nothing, began) == began
     assert pinned(began, began) == began
+    assert pinned({"--precision": "fp32"}, {"--precision": None}, defaults={"--precision": "fp32"}) == {
+        "--precision": None
+    }
+    with pytest.raises(UsageError, match="with 'int8', not 'fp32'"):
+        pinned({"--precision": "fp32"}, {"--precision": "int8"}, defaults={"--precision": "fp32"})
     assert pinned({**nothing, "--of-tomorrow": None}, began) == {**began, "--of-tomorrow": None}
     for change, said in [
         ({"photos": ["a", "b"]}, "photos: the run that is to go on began with ['a'], not ['a', 'b']"),

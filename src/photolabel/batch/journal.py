@@ -259,16 +259,18 @@ class Journal:
         self.close()
 
 
-def pinned(given: Mapping[str, Any], began: object) -> dict[str, Any]:
+def pinned(given: Mapping[str, Any], began: object, *, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return what a run goes on with: as it began, where nothing else is `given` (None, or an empty list).
 
-    Raises `UsageError` where something else is: its records would not be like those that are there.
+    `defaults` are what None stands for: to say one is to say nothing else. Raises `UsageError` where something else is
+    given: its records would not be like those that are there.
     """
     if not isinstance(began, Mapping):
         raise UsageError("the run that is to go on does not say how it began. Remove its file, to start anew.")
     for name, value in given.items():
         before = began.get(name)
-        if value not in (None, []) and value != before:
+        said = (defaults or {}).get(name) if before is None else before
+        if value not in (None, []) and value != said:
             how = "without it" if before in (None, []) else f"with {_short(before)}, not {_short(value)}"
             raise UsageError(f"{name}: the run that is to go on began {how}.")
     return {name: began.get(name) for name in given}

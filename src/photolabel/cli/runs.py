@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, batch, engine
+from ..classifier import DEFAULT_TOP
 from ..errors import OutputError, UsageError
 from ..output import files
 from .streams import STDIN, Terminated
@@ -17,6 +18,9 @@ from .streams import STDIN, Terminated
 if TYPE_CHECKING:
     from ..batch import Journal, Tally
     from ..classifier import Classifier
+
+
+_DEFAULTS = {"--precision": "fp32", "--engine": "openvino", "--top": DEFAULT_TOP}
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def resumed(args: argparse.Namespace, tally: Tally, stack: ExitStack) -> Journal
     journal = batch.Journal.resume(Path(args.output), tally.add) if args.resume else None
     if journal is not None:
         stack.enter_context(journal)
-        began = batch.pinned(_given(args), journal.settings.get("arguments"))
+        began = batch.pinned(_given(args), journal.settings.get("arguments"), defaults=_DEFAULTS)
         args.photos, args.lists = began["photos"], began["--from"]
         for option in began.keys() - {"photos", "--from", "folder"}:
             setattr(args, option.removeprefix("--").replace("-", "_"), began[option])
