@@ -20,8 +20,8 @@ _ROOMS = {
     "Classifier": "classifier",
     "Limits": "images",
     "PhotolabelError": "errors",
-    "Prediction": "classifier",
-    "RankedLabel": "classifier",
+    "Prediction": "prediction",
+    "RankedLabel": "prediction",
     "VGG11": "vgg",
     "VGG13": "vgg",
     "VGG16": "vgg",
@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from . import errors
     from .answer import Answer
     from .batch import classify_folder
-    from .classifier import Classifier, Prediction, RankedLabel, classify, load
+    from .classifier import Classifier, classify, load
     from .draw import plot, summary
     from .errors import PhotolabelError
     from .exporting import export
     from .images import Limits
+    from .prediction import Prediction, RankedLabel
     from .vgg import VGG11, VGG13, VGG16, VGG16C, VGG19
 
 __all__ = [
