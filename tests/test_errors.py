@@ -144,6 +144,7 @@ PUBLIC = [
     "VGG19",
     "__version__",
     "classify",
+    "classify_folder",
     "errors",
     "export",
     "load",

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from . import artefacts, engine, images, metadata, models, progress
-from .errors import PhotoError, UsageError
+from .errors import UsageError
+from .prepared import prepare
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,12 +53,9 @@ def agreement(
             "expected a precision other than fp32, and a model whose fp32 network is here to compare with."
         )
     other = artefacts.quantized(described, network) if precision == "int8" else network
-    inputs, unreadable = [], 0
-    for photo in photos:
-        try:
-            inputs.append(images.prepare(images.read(photo), described.recipe()))
-        except PhotoError:
-            unreadable += 1
+    made = [prepare(photo, described.recipe()).pixels for photo in photos]
+    inputs = [pixels.astype(np.float32) for pixels in made if pixels is not None]
+    unreadable = len(made) - len(inputs)
     if not inputs:
         raise UsageError(f"none of the {unreadable} photos can be read: give at least one that can.")
     named = engine.layer_names(network)
