@@ -600,7 +600,7 @@ import os, sys
 from photolabel.sidecars import Writer
 with Writer() as writer:
     print("ready", flush=True)
-    for i in range(50):
+    for i in range(200):
         writer.write({"photo": f"{sys.argv[1]}/{i}.jpg", "answer": {"name": "coffee_mug", "probability": 0.9}})
 print("done", flush=True)
 """
