@@ -4,9 +4,9 @@ usage: python bench/evidence.py [--runs N] [--print]
 
 The photos are those of imagenet100 in the folder that PHOTOLABEL_SHARED names, or that lies beside the checkout as
 `shared`; without it nothing is measured. evidence_boxes.tsv has a box round the thing in each of some of them, drawn
-by eye, in parts of the photo's sides: of two photos in three, by their names, those whose thing takes up less than half
-of the picture, for above that no map could hold much more of its energy inside than the box is large. By the bundled
-model; times also by VGG16 with seeded weights. Needs photolabel where it runs.
+by eye, in parts of the photo's sides. They were chosen by eye too, before any map was seen, among photos whose thing
+takes up less than half of the picture: above that no map could hold much more of its energy inside than the box is
+large. By the bundled model; times also by VGG16 with seeded weights. Needs photolabel where it runs.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import photolabel
-from photolabel import answer, labels, output, tree
+from photolabel import answer, cli, labels, output, tree
 from photolabel.errors import UsageError
 from photolabel.labels import Label
 
@@ -101,3 +101,25 @@ def test_a_classifier_and_its_records() -> None:
         for wrong in (0, 1.5, -1, True, "0.9"):
             with pytest.raises(UsageError, match="sure="):
                 classifier.classify(cat, sure=wrong)  # type: ignore[arg-type]
+
+
+def test_folders_answer_so_too() -> None:
+    with photolabel.load("efficientnet-lite2") as classifier:
+        found = photolabel.classify_folder(ROOT / "samples", classifier, sure=0.8, workers=0)
+        assert [str(each) for each in found] == [
+            str(each) for each in classifier.classify_many(sorted((ROOT / "samples").glob("*.jpg")), sure=0.8)
+        ]
+        with pytest.raises(UsageError, match="sure="):
+            next(photolabel.classify_folder(ROOT / "samples", classifier, sure=2, workers=0))
+
+
+def test_the_names_above_an_answer_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    cat = str(ROOT / "samples" / "cat.jpg")
+    assert cli.main(["--model", "efficientnet-lite2", "--tree", "--sure", "0.8", cat]) == 0
+    first, *path = capsys.readouterr().out.splitlines()
+    assert first == "domestic_cat (84.27%)" and path[0].split() == ["living", "thing", "90.76%"]
+    assert path[-1].split() == ["domestic", "cat", "84.27%"]
+    shares = [float(line.split()[-1].rstrip("%")) for line in path]
+    assert shares == sorted(shares, reverse=True), "the narrower, the less probable"
+    for other in (["--json"], ["--output", "x.csv"]):
+        assert cli.main(["--tree", *other, cat]) == 2

@@ -25,6 +25,7 @@ import pytest
 from photolabel import cli, engine, progress, writing
 from photolabel.batch import Journal
 from photolabel.cli import classify
+from photolabel.errors import OutputError
 
 import oracle
 from run_kills import kill_runs, make_photos, whole_lines
@@ -569,6 +570,17 @@ def test_stopped_while_the_output_is_written(main: Main, monkeypatch: pytest.Mon
         patch.setattr("photolabel.output.files.write", stopped)
         code, _, err = main("photos", "--output", "labels.csv")
     assert code == 130 and f"what is done ({UNBROKEN}) is kept" in err
+    assert main(*shlex.split(err.partition("To go on: ")[2])[1:], model=False)[0] == 1
+
+
+def test_an_output_that_cannot_be_written_keeps_what_is_done(main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OutputError("labels.csv: cannot be written: No space left on device.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("photolabel.output.files.write", full)
+        code, _, err = main("photos", "--output", "labels.csv")
+    assert code == 4 and f"what is done ({UNBROKEN}) is kept" in err
     assert main(*shlex.split(err.partition("To go on: ")[2])[1:], model=False)[0] == 1
 
 

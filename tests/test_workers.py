@@ -30,6 +30,7 @@ from photolabel.images import DEFAULT_LIMITS, KERAS, Limits
 from photolabel.prepared import Decoding, File, Prepared, Seconds, prepare
 from photolabel.sources import Item
 from photolabel.workers import Crew, process, wire
+from photolabel.workers.process import Process
 
 import oracle
 from crews import HOOK, children, eventually, held, hook, nothing_left, runs
@@ -586,3 +587,13 @@ def test_a_frozen_program_does_not_start_itself(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(sys, "frozen", True, raising=False)
     with Crew(1) as crew, pytest.raises(errors.UsageError, match="workers=0"):
         prepared(crew, plant(tmp_path, "a.png"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc")
+def test_workers_keep_the_memory_of_large_photos() -> None:
+    process = Process(5)
+    try:
+        told = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+        assert b"MALLOC_MMAP_THRESHOLD_=268435456" in told and b"MALLOC_TRIM_THRESHOLD_=268435456" in told
+    finally:
+        process.close()

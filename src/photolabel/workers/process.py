@@ -92,7 +92,7 @@ class Process:
 
 
 # GNU's memory allocator told to keep what large photos need, up to so many bytes, instead of taking it anew for each, a
-# page at a time: a progressive JPEG of 24 megapixels takes a fifth less time so. Elsewhere nobody reads it.
+# page at a time: large progressive JPEGs take visibly less time so. Elsewhere nobody reads it.
 _KEPT = dict.fromkeys(("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"), str(256 << 20))
 
 _left: list[subprocess.Popen[bytes]] = []  # which have not died yet of their kill
