@@ -58,7 +58,7 @@ def kept(classifier: Any, made: Any, index: int, mask: Any) -> float:
     """The class's probability once the pixels of a mask are grey."""
     pixels = made.pixels.copy()
     pixels[mask] = pixels.reshape(-1, 3).mean(axis=0).round()
-    (prediction,) = classifier.predict([replace(made, pixels=pixels)])
+    (prediction,) = classifier.predict([replace(made, views=(pixels,))])
     return float(prediction.probabilities[index])
 
 

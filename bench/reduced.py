@@ -64,7 +64,7 @@ def main() -> None:
         for data in files:
             reduced = prepared.prepare(data, recipe)
             assert reduced.decoding is not None and reduced.pixels is not None
-            full = replace(reduced, pixels=whole(data, recipe))
+            full = replace(reduced, views=(whole(data, recipe),))
             one, other = classifier.predict([full, reduced])
             change = float(np.abs(one.probabilities - other.probabilities).max())
             levels = float(np.abs(full.pixels.astype(int) - reduced.pixels).mean())

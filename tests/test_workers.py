@@ -265,7 +265,7 @@ DECODING = {
     "transparent": False,
 }  # fmt: skip
 SECONDS = {"reading": 0.1, "decoding": 0.2}
-SOUND = {"error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS}
+SOUND = {"error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS, "shapes": [[32, 32]]}
 
 
 def read(data: bytes) -> Prepared:
@@ -276,7 +276,7 @@ def test_a_sound_answer() -> None:
     made = read(frame(SOUND, PIXELS))
     assert (made.photo, made.file, made.decoding) == ("name", File(**FILE), Decoding(**DECODING))
     assert made.seconds == Seconds(**SECONDS) and made.pixels is not None and made.pixels.tobytes() == PIXELS
-    made = read(frame({**SOUND, "error": ["corrupt-photo", "é\n"], "file": None, "decoding": None}))
+    made = read(frame({**SOUND, "error": ["corrupt-photo", "é\n"], "file": None, "decoding": None, "shapes": []}))
     assert type(made.error) is errors.CorruptPhotoError and str(made.error) == "é\n" and made.pixels is None
     for kind in wire._ERRORS.values():
         again = io.BytesIO()

@@ -53,7 +53,7 @@ def agreement(
             "expected a precision other than fp32, and a model whose fp32 network is here to compare with."
         )
     other = artefacts.quantized(described, network) if precision == "int8" else network
-    made = [prepare(photo, described.recipe()).pixels for photo in photos]
+    made = [prepare(photo, described.recipe().plain).pixels for photo in photos]
     inputs = [pixels.astype(np.float32) for pixels in made if pixels is not None]
     unreadable = len(made) - len(inputs)
     if not inputs:

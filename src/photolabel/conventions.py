@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from .errors import UsageError
-from .images import Fit, Recipe
 from .models import CAFFE, Normalisation
+from .recipes import Fit, Recipe
 
 Layout = Literal["NCHW", "NHWC"]
 _SIZE = 224  # where neither the network nor the recipe says

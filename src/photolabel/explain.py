@@ -103,7 +103,8 @@ def explain(
     """
     if hasattr(photo, "read"):  # which gives its bytes once only
         photo = images.content(photo, classifier.limits)
-    made = prepare(photo, classifier.recipe, limits=classifier.limits)
+    recipe = classifier.recipe.plain
+    made = prepare(photo, recipe, limits=classifier.limits)
     if made.error is not None:
         raise made.error
     assert made.pixels is not None
@@ -118,8 +119,8 @@ def explain(
     else:
         raw = _occlusion_map(classifier, pixels, wanted)
     whole = images.read(photo, limits=classifier.limits)
-    cut = images.cut(whole.size, classifier.recipe)
-    scaled = _scaled(raw, classifier.recipe.size)
+    cut = images.cut(whole.size, recipe)
+    scaled = _scaled(raw, recipe.size)
     return Evidence(
         photo=whole, label=wanted, method=used, map=scaled, raw=raw, cut=cut, box=_in_photo(_box(raw), raw.shape, cut)
     )

@@ -1,14 +1,13 @@
-"""A photo, in whatever form it comes -> upright sRGB pixels -> the input of a network."""
+"""A photo, in whatever form it comes -> upright sRGB pixels; and, out of `recipes`, the input of a network."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from typing import Any, BinaryIO, Literal, TypeAlias, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +17,6 @@ from .colour import to_srgb
 from .decoding import DEFAULT_LIMITS, Limits, bare, check_pixels, decode, reported
 from .errors import (
     CorruptPhotoError,
-    InvalidModelError,
     PhotoError,
     PhotolabelError,
     PhotoNotFoundError,
@@ -26,6 +24,7 @@ from .errors import (
     PhotoUnreadableError,
     UsageError,
 )
+from .recipes import CROP, CROP_BILINEAR, FILTERS, KERAS, LITE2, RECIPES, Recipe, cut, fit, prepare, views
 
 __all__ = [
     "CROP",
@@ -38,102 +37,17 @@ __all__ = [
     "Limits",
     "Photo",
     "Recipe",
+    "cut",
+    "fit",
     "prepare",
     "read",
     "stored",
+    "views",
 ]
 
 Photo: TypeAlias = (
     str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO | Image.Image | npt.NDArray[np.uint8]
 )
-
-Fit: TypeAlias = Literal["squash", "resize-crop", "crop-resize"]
-_FITS = ("squash", "resize-crop", "crop-resize")
-FILTERS = {
-    "nearest": Image.Resampling.NEAREST,
-    "box": Image.Resampling.BOX,
-    "bilinear": Image.Resampling.BILINEAR,
-    "hamming": Image.Resampling.HAMMING,
-    "bicubic": Image.Resampling.BICUBIC,
-    "lanczos": Image.Resampling.LANCZOS,
-}
-_ENOUGH = 2  # times the size that a photo is scaled to: Pillow's own advice for reducing in two steps
-_MAX_SIDE = 4096  # a recipe may come from a stranger's model: its input must stay below 200 MB
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """How an upright photo becomes a network's input: geometry only, normalisation is the graph's own.
-
-    `squash` scales the whole photo to size x size, whatever its shape (Keras' `load_img`). `resize-crop`
-    scales the shorter side to `side` and cuts size x size from the middle (torchvision). `crop-resize` cuts
-    the middle square of size/side of the shorter side and scales it to size x size (EfficientNet's TensorFlow
-    original).
-
-    Raises UsageError for values that make no sense.
-    """
-
-    name: str
-    size: int
-    fit: Fit = "squash"
-    side: int | None = None
-    filter: str = "bilinear"
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not 1 <= len(self.name) <= 64 or not self.name.isprintable():
-            raise UsageError("A recipe's name must be 1 to 64 printable characters.")
-        if not _is_side(self.size):
-            raise UsageError(f"A recipe's size must be a whole number from 1 to {_MAX_SIDE}.")
-        if self.fit not in _FITS:
-            raise UsageError(f"A recipe's fit must be one of {', '.join(_FITS)}.")
-        if not isinstance(self.filter, str) or self.filter not in FILTERS:
-            raise UsageError(f"A recipe's filter must be one of {', '.join(FILTERS)}.")
-        if self.fit == "squash" and self.side is not None:
-            raise UsageError("A recipe that squashes takes no side: it must be None.")
-        if self.fit != "squash" and (not _is_side(self.side) or cast("int", self.side) < self.size):
-            raise UsageError(f"A recipe that crops needs a side from its size to {_MAX_SIDE}.")
-
-    @property
-    def enough(self) -> int | None:
-        """How many pixels of a photo's shorter side say all that the input can show; None: every pixel is wanted.
-
-        Nearest neighbour picks single pixels, so nothing else may stand in their place (Keras' `load_img` least of
-        all). The other filters average over what they shrink, and hardly tell the photo from one at half its size:
-        docs/folders.md says what that moves.
-        """
-        return None if self.filter == "nearest" else _ENOUGH * (self.side or self.size)
-
-    def to_dict(self) -> dict[str, str | int | None]:
-        """Return the fields as plain values, for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: object) -> Recipe:
-        """Build from what a model file says, which is not trusted: InvalidModelError for anything odd."""
-        names = {field.name for field in fields(cls)}
-        if not isinstance(values, Mapping) or set(values) != names:
-            raise InvalidModelError(f"The model's recipe must hold exactly {', '.join(sorted(names))}.")
-        try:
-            return cls(**cast("dict[str, Any]", dict(values)))
-        except UsageError as error:
-            raise InvalidModelError(f"The model's recipe makes no sense. {error}") from error
-
-
-def _is_side(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= _MAX_SIDE
-
-
-# Keras' own example of use for VGG16: load_img(path, target_size=(224, 224)), whose default is nearest
-# neighbour.
-KERAS = Recipe(name="keras", size=224, fit="squash", side=None, filter="nearest")
-# The one-crop protocol of the ImageNet papers and of torchvision.
-CROP = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bicubic")
-# The same with the filter that torchvision's own weights were trained and measured with (models/_api.py).
-CROP_BILINEAR = Recipe(name="crop", size=224, fit="resize-crop", side=256, filter="bilinear")
-# EfficientNet-Lite2: 260 pixels, CROP_PADDING = 32 (preprocessing.py of the original).
-LITE2 = Recipe(name="efficientnet-lite2", size=260, fit="crop-resize", side=292, filter="bicubic")
-RECIPES = {recipe.name: recipe for recipe in (KERAS, CROP, LITE2)}
-
 
 # --- Reading --------------------------------------------------------------------------------------
 
@@ -346,95 +260,3 @@ def unreadable(error: OSError) -> PhotoUnreadableError:
     """Return what the system says as a PhotoError, without the path."""
     why = os.strerror(error.errno) if error.errno else "the system gives no reason"
     return PhotoUnreadableError(f"The file is there but cannot be read: {why}.")
-
-
-# --- Preparing ------------------------------------------------------------------------------------
-
-
-def prepare(image: Image.Image, recipe: Recipe) -> npt.NDArray[np.float32]:
-    """Return the network's input for an upright photo, as `read` gives it.
-
-    Returns a C-contiguous array (size, size, 3) float32, RGB 0..255. Raises UsageError for a mode other than
-    RGB.
-    """
-    return np.array(fit(image, recipe), dtype=np.float32, order="C")
-
-
-def fit(image: Image.Image, recipe: Recipe, *, whole: tuple[int, int] | None = None, scale: int = 1) -> Image.Image:
-    """Return an upright photo at the size of the recipe's input: what `prepare` makes an array of.
-
-    `image` may be the photo at one part in `scale` of its size, which was `whole`, upright, in pixels: then what is cut
-    is reckoned from the whole photo all the same, to a fraction of a pixel.
-    """
-    if image.mode != "RGB":
-        raise UsageError(f"prepare() takes an image of mode RGB, as read() returns, not {image.mode}.")
-    kind, size = FILTERS[recipe.filter], recipe.size
-    if scale > 1:
-        left, top, right, bottom = cut(whole or (image.width * scale, image.height * scale), recipe)
-        box = (left / scale, top / scale, min(right / scale, image.width), min(bottom / scale, image.height))
-        return image.resize((size, size), kind, box=box)
-    if recipe.fit == "squash":
-        return image if image.size == (size, size) else image.resize((size, size), kind)
-    if recipe.fit == "resize-crop":
-        return _resize_crop(image, size, cast("int", recipe.side), kind)
-    return _crop_resize(image, size, cast("int", recipe.side), kind)
-
-
-def cut(photo: tuple[int, int], recipe: Recipe) -> tuple[float, float, float, float]:
-    """Return what a recipe shows of an upright photo of this size: left, top, right and bottom, in its pixels."""
-    width, height = photo
-    if recipe.fit == "squash":
-        return 0, 0, width, height
-    if recipe.fit == "crop-resize":
-        return _middle_square(photo, recipe.size, cast("int", recipe.side))
-    wide, high, left, top = _window(photo, recipe.size, cast("int", recipe.side))
-    across, down = width / wide, height / high
-    return left * across, top * down, (left + recipe.size) * across, (top + recipe.size) * down
-
-
-# The longest intermediate, as a multiple of the short side, that is made whole.
-_WHOLE = 16
-
-
-def _resize_crop(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
-    """Resize the shorter side to `side`, then cut the middle, rounding as torchvision's transforms do."""
-    width, height, left, top = _window(image.size, size, side)
-    if max(width, height) <= _WHOLE * side:
-        whole = image if image.size == (width, height) else image.resize((width, height), kind)
-        return whole.crop((left, top, left + size, top + size))
-    # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees
-    # the pixels around it; the result differs by rounding alone (measured: 1 value in 1,000, by 1 or 2).
-    across, down = image.width / width, image.height / height
-    box = (left * across, top * down, (left + size) * across, (top + size) * down)
-    # Pillow keeps a box in single precision: first cut roughly (the filter's reach stays), to keep it small.
-    spare_x, spare_y = int(4 * max(across, 1)) + 2, int(4 * max(down, 1)) + 2
-    x, y = max(0, int(box[0]) - spare_x), max(0, int(box[1]) - spare_y)
-    rough = (x, y, min(image.width, int(box[2]) + 1 + spare_x), min(image.height, int(box[3]) + 1 + spare_y))
-    box = (box[0] - x, box[1] - y, box[2] - x, box[3] - y)
-    return image.crop(rough).resize((size, size), kind, box=box)
-
-
-def _window(photo: tuple[int, int], size: int, side: int) -> tuple[int, int, int, int]:
-    """The size that a photo is resized to, and where size x size are cut from it."""
-    short, long = sorted(photo)
-    long_after = int(side * long / short)
-    width, height = (side, long_after) if photo[0] <= photo[1] else (long_after, side)
-    return width, height, round((width - size) / 2), round((height - size) / 2)
-
-
-def _crop_resize(image: Image.Image, size: int, side: int, kind: Image.Resampling) -> Image.Image:
-    """Cut the middle square of size/side of the shorter side, then resize.
-
-    EfficientNet's original rounds the square down and its corner up, which on small photos moves the picture by
-    up to two pixels of the input; rounding to the nearest keeps the middle in the middle.
-    """
-    box = _middle_square(image.size, size, side)
-    middle = image.crop(box)
-    return middle if middle.size == (size, size) else middle.resize((size, size), kind)
-
-
-def _middle_square(photo: tuple[int, int], size: int, side: int) -> tuple[int, int, int, int]:
-    width, height = photo
-    square = max(1, round(size / side * min(photo)))
-    left, top = (width - square) // 2, (height - square) // 2
-    return left, top, left + square, top + square

@@ -115,8 +115,10 @@ class Look:
 def look(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Look:
     """Return what a network whose recipe this is gets of a photo. Raises the `PhotoError` of one that cannot be read.
 
-    `photo` is what `images.read` takes; a file object is read to its end.
+    `photo` is what `images.read` takes; a file object is read to its end. Of a recipe of several views this is its
+    `plain` one.
     """
+    recipe = recipe.plain
     if hasattr(photo, "read"):  # which gives its bytes once only
         photo = images.content(photo, limits)
     made = prepare(photo, recipe, limits=limits)

@@ -1,4 +1,4 @@
-"""One photo -> the network's input, with what became of the photo on the way; or what is wrong with it.
+"""One photo -> the network's inputs, with what became of the photo on the way; or what is wrong with it.
 
 The one way from a photo to a network, whichever process it runs in: the classifier takes it photo by photo, the
 workers of `batch` for thousands.
@@ -18,7 +18,7 @@ from PIL import Image
 
 from . import images
 from .decoding import decode
-from .errors import PhotoError
+from .errors import PhotoError, UsageError
 from .images import DEFAULT_LIMITS, Limits, Photo, Recipe
 
 if TYPE_CHECKING:
@@ -68,18 +68,24 @@ class Seconds:
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays do not compare
 class Prepared:
-    """A photo as a network takes it: `pixels` (size, size, 3) uint8, RGB 0..255; or its `error`, and no pixels.
+    """A photo as a network takes it: its `views`, each (height, width, 3) uint8, RGB 0..255; or its `error`, and none.
 
-    `photo` is what a record calls it. `file` is None for a photo from memory, and for one that could not be read;
-    `decoding` is None for those, and for one that could not be decoded.
+    There are as many views as the recipe has inputs, of size x size but where they are dense. `photo` is what a record
+    calls it. `file` is None for a photo from memory, and for one that could not be read; `decoding` is None for those,
+    and for one that could not be decoded.
     """
 
     photo: str | None
-    pixels: NDArray[np.uint8] | None = None
+    views: tuple[NDArray[np.uint8], ...] = ()
     error: PhotoError | None = None
     file: File | None = None
     decoding: Decoding | None = None
     seconds: Seconds = Seconds()
+
+    @property
+    def pixels(self) -> NDArray[np.uint8] | None:
+        """The first of the views, which is the only one of most recipes; None where there is an error."""
+        return self.views[0] if self.views else None
 
 
 def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> Prepared:
@@ -89,7 +95,8 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
     size where the recipe allows it (`Recipe.enough`).
     """
     name = name_of(photo) if name is None else name
-    file = decoding = pixels = error = whole = None
+    file = decoding = error = whole = None
+    views: tuple[NDArray[np.uint8], ...] = ()
     scale = 1
     begun = read = time.perf_counter()
     try:
@@ -105,18 +112,28 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
             upright = images.upright(image)
             whole, scale = decoding.upright, decoding.scale
             del image  # a large photo must not be held twice
-        pixels = np.asarray(images.fit(upright, recipe, whole=whole, scale=scale))
+        views = images.views(upright, recipe, whole=whole, scale=scale)
     except PhotoError as caught:
         error = _bare(caught)
     seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)
-    return Prepared(photo=name, pixels=pixels, error=error, file=file, decoding=decoding, seconds=seconds)
+    return Prepared(photo=name, views=views, error=error, file=file, decoding=decoding, seconds=seconds)
 
 
 def inputs(photos: Iterable[Photo], recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[NDArray[np.uint8]]:
-    """Yield the pixels of each photo, as `prepare` makes them, where all must be sound.
+    """Yield the pixels of each photo, as `prepare` makes them, where all must be sound and `recipe` has one view.
 
-    Raises the `PhotoError` of the first that is not, with its name or its number in front.
+    Raises the `PhotoError` of the first that is not, with its name or its number in front; and at once `UsageError`
+    for a recipe of several views.
     """
+    if recipe.inputs != 1:
+        raise UsageError(
+            f"recipe {recipe.name}: expected one with one input a photo, this one has {recipe.inputs}. "
+            "`Recipe.plain` is the same with one."
+        )
+    return _inputs(photos, recipe, limits)
+
+
+def _inputs(photos: Iterable[Photo], recipe: Recipe, limits: Limits) -> Iterator[NDArray[np.uint8]]:
     for number, photo in enumerate(photos, 1):
         made = prepare(photo, recipe, limits=limits)
         if made.error is not None:

@@ -7,13 +7,14 @@ no further by the pipe. Every value must be one that `prepared.prepare` could ha
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -23,6 +24,9 @@ from ..errors import PhotoError
 from ..images import Limits, Recipe
 from ..prepared import Decoding, File, Prepared, Seconds
 from ..sources import Item, Member, Zipped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 _LENGTHS = struct.Struct("<IQ")
 _MOST_HEAD = 1 << 16  # bytes: a message is some hundred
@@ -119,19 +123,22 @@ def reply(stream: Stream, made: Prepared) -> None:
         "file": None if made.file is None else asdict(made.file),
         "decoding": None if made.decoding is None else asdict(made.decoding),
         "seconds": asdict(made.seconds),
+        "shapes": [view.shape[:2] for view in made.views],
     }
-    send(stream, head, b"" if made.pixels is None else np.ascontiguousarray(made.pixels).data.cast("B"))
+    send(stream, head, b"".join(np.ascontiguousarray(view).data.cast("B") for view in made.views))
 
 
 def answer(stream: Stream, photo: str, recipe: Recipe, limits: Limits) -> Prepared:
     """Return what became of a photo. Raises WireError where the worker died, or does not make sense."""
-    side = recipe.size
     try:
-        head, body = receive(stream, most=side * side * 3)
+        head, body = receive(stream, most=recipe.most_bytes)
         error = None if head["error"] is None else _error(*head["error"])
+        shapes = _shapes(head["shapes"])
+        if shapes if error is not None else not recipe.allows(shapes):
+            raise WireError
         return Prepared(
             photo=photo,
-            pixels=None if error is not None else np.frombuffer(body, np.uint8).reshape(side, side, 3),
+            views=_views(body, shapes),
             error=error,
             file=None if head["file"] is None else _file(head["file"], limits),
             decoding=None if head["decoding"] is None else _decoding(head["decoding"], limits),
@@ -139,6 +146,27 @@ def answer(stream: Stream, photo: str, recipe: Recipe, limits: Limits) -> Prepar
         )
     except (EOFError, OSError, KeyError, TypeError, ValueError) as error:
         raise WireError from error
+
+
+def _shapes(values: object) -> list[tuple[int, int]]:
+    if not isinstance(values, list):
+        raise TypeError
+    shapes = [(height, width) for height, width in values]
+    if not all(type(side) is int for shape in shapes for side in shape):
+        raise TypeError
+    return shapes
+
+
+def _views(body: bytes, shapes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.uint8], ...]:
+    """The views that lie one after the other in `body`, not copied. Raises ValueError where it is not that long."""
+    counts = [height * width * 3 for height, width in shapes]
+    if sum(counts) != len(body):
+        raise ValueError
+    pixels = np.frombuffer(body, np.uint8)
+    ends = itertools.accumulate(counts)
+    return tuple(
+        pixels[end - count : end].reshape(*shape, 3) for shape, count, end in zip(shapes, counts, ends, strict=True)
+    )
 
 
 def _kinds(kind: type[PhotoError]) -> dict[str, type[PhotoError]]:
