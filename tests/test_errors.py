@@ -56,6 +56,7 @@ def test_codes_do_not_change() -> None:
     assert {each.__name__: each.code for each in CLASSES} == {
         "PhotolabelError": "error",
         "UsageError": "usage",
+        "TruthError": "truth-unknown",
         "PhotoError": "photo-error",
         "PhotoNotFoundError": "photo-not-found",
         "PhotoUnreadableError": "photo-unreadable",

@@ -17,7 +17,7 @@ ROOMS = [
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "classifier", "vgg", "doctor",
-    "sources", "output", "look", "explain", "sidecars", "workers", "batch", "bench",
+    "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch", "bench",
     "keras", "keras_compat",
     "cli",
 ]  # fmt: skip

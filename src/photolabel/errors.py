@@ -4,6 +4,7 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
 
     PhotolabelError
     ├── UsageError                an argument makes no sense: unknown recipe, top=0, ...
+    │   └── TruthError            it cannot be told what a labelled photo shows: a list, a folder or a name is amiss
     ├── PhotoError                this one photo cannot be classified; the others can
     │   ├── PhotoNotFoundError    no such file
     │   ├── PhotoUnreadableError  it is there, but cannot be read: permission, folder, device, I/O error
@@ -47,6 +48,12 @@ class UsageError(PhotolabelError, ValueError):
     """An argument makes no sense."""
 
     code = "usage"
+
+
+class TruthError(UsageError):
+    """It cannot be told what a labelled photo truly shows: by its folder, its name, or the list that was given."""
+
+    code = "truth-unknown"
 
 
 class PhotoError(PhotolabelError):
