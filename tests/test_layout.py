@@ -11,13 +11,14 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
-    "errors", "extras", "progress", "spec", "labels", "tree", "answer",
+    "errors", "extras", "progress", "spec", "labels", "tree", "answer", "confidence",
     "writing", "network", "download", "records", "store",
     "silence", "containers", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "classifier", "vgg", "doctor",
-    "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch", "bench",
+    "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
+    "page", "evaluate", "bench",
     "keras", "keras_compat",
     "cli",
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""How right a model is: answers held against what is known of the photos."""
