@@ -344,7 +344,7 @@ def test_a_slow_consumer_bounds_all(workers: int, tmp_path: Path, classifier: Cl
 
 def test_photos_that_hold_their_bytes_are_bounded_by_them(classifier: Classifier, tmp_path: Path) -> None:
     late = Late()
-    with photolabel.load(classifier._network.path, threads=1, limits=Limits(file_bytes=1_000_000)) as small:
+    with photolabel.load(classifier.network, threads=1, limits=Limits(file_bytes=1_000_000)) as small:
         sizes = [600_000, 300_000, 100_000, 1, 5_000_000, 600_000]
         items = [Item(photo=str(n), data=PNG + bytes(size - min(size, len(PNG)))) for n, size in enumerate(sizes)]
         items[3] = Item(photo="3", data=b"1")
@@ -376,7 +376,7 @@ def test_their_bytes_are_let_go(classifier: Classifier) -> None:
         for number in range(120):
             yield Item(photo=str(number), data=PNG + bytes(2_000_000))
 
-    with photolabel.load(classifier._network.path, threads=1, limits=Limits(file_bytes=10_000_000)) as small:
+    with photolabel.load(classifier.network, threads=1, limits=Limits(file_bytes=10_000_000)) as small:
         for workers in (0, 1):
             tracemalloc.start()
             try:

@@ -16,7 +16,7 @@ ROOMS = [
     "silence", "containers", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
-    "agreement", "classifier", "vgg", "doctor",
+    "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
     "page", "evaluate", "bench",
     "keras", "keras_compat",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import os
 import re
@@ -12,9 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from photolabel import output
+from photolabel import answer, output
 from photolabel.classifier import SCHEMA, Prediction, RankedLabel
 from photolabel.errors import CorruptPhotoError
+from photolabel.output import csvs
+from photolabel.prediction import Names
 from photolabel.prepared import Decoding, File
 
 LABELS = (
@@ -117,6 +121,59 @@ def test_the_table() -> None:
     assert output.table(good(None).record(), named=True).startswith("-:\n")
 
 
+def test_what_people_say_stands_beside_names_that_are_other_words() -> None:
+    labels = [
+        RankedLabel(index=i, wnid=wnid, name=name, probability=0.5, everyday=everyday)
+        for i, (wnid, name, everyday) in enumerate(
+            [
+                ("n02012849", "crane", "crane (wading bird)"),
+                ("n03126707", "crane", "crane (lifting device)"),
+                ("n02124075", "Egyptian_cat", "Egyptian cat"),
+                ("n02071294", "killer_whale", "orca\x1b"),
+            ]
+        )
+    ]
+    made = Prediction(photo="x.jpg", model="vgg16", recipe="crop", precision="fp32", labels=tuple(labels))
+    assert output.table(made.record(), named=False).splitlines() == [
+        "crane          50.00%  crane (wading bird)",
+        "crane          50.00%  crane (lifting device)",
+        "Egyptian_cat   50.00%",
+        "killer_whale   50.00%  orca\\x1b",
+    ]
+
+
+def test_a_set_of_names_is_one_line() -> None:
+    def those(count: int) -> Prediction:
+        labels = tuple(RankedLabel(index=i, wnid=None, name=f"c{i}", probability=0.01) for i in range(count))
+        return dataclasses.replace(good(), names=Names(coverage=0.95, labels=labels))
+
+    assert output.line(those(2).record(), named=True) == "mug.jpg: c0 (1.00%), c1 (1.00%)"
+    assert output.line(those(13).record(), named=False).endswith("c9 (1.00%), and 3 more")
+    for count in (1, 10, 13):
+        assert output.line(those(count).record(), named=False) == str(those(count))
+
+
+def test_why_it_is_unsure() -> None:
+    for reason, shown in (("not sure enough", "unsure"), ("none of its classes", "unsure (none of its classes)")):
+        made = dataclasses.replace(good(), answer=answer.unsure(0.2, reason=reason))  # type: ignore[arg-type]
+        assert output.line(made.record(), named=False) == str(made) == shown
+
+
+def test_a_record_of_an_earlier_version_can_be_shown() -> None:
+    """Fields were added within the schema; a run may go on with records that lack them."""
+    old = good().record()
+    for added in ("names", "opinions", "calibration", "truth"):
+        del old[added]
+    for label in (*old["labels"], old["answer"]):
+        del label["everyday"]
+    del old["answer"]["reason"]
+    assert output.line(old, named=False) == "coffee_mug (75.27%)"
+    assert output.table(old, named=False) == output.table(good().record(), named=False)
+    file = io.BytesIO()
+    csvs.write(file, [f"{output.json_line(old)}\n".encode()], 3)
+    assert b"coffee_mug" in file.getvalue()
+
+
 # -- for machines
 
 
@@ -129,7 +186,10 @@ def shape(value: Any) -> Any:
     return type(value).__name__
 
 
-LABEL = [("index", "int"), ("wnid", "str"), ("name", "str"), ("probability", "float")]
+LABEL = [("index", "int"), ("wnid", "str"), ("name", "str"), ("probability", "float"), ("everyday", "NoneType")]
+
+
+NOTHING = [(name, "NoneType") for name in ("names", "opinions", "calibration", "truth")]
 
 
 def test_the_schema_of_a_record() -> None:
@@ -139,7 +199,7 @@ def test_the_schema_of_a_record() -> None:
     assert shape(json.loads(output.json_line(good().record()))) == [
         *head,
         ("labels", [LABEL, LABEL, [("index", "int"), ("wnid", "NoneType"), *LABEL[2:]]]),
-        ("answer", [("kind", "str"), ("wnid", "str"), ("name", "str"), ("probability", "float")]),
+        ("answer", [("kind", "str"), *LABEL[1:], ("reason", "NoneType")]),
         ("error", "NoneType"),
         ("file", [("sha256", "str"), ("bytes", "int")]),
         (
@@ -149,6 +209,7 @@ def test_the_schema_of_a_record() -> None:
                 *(("mode", "str"), ("profile", "bool"), ("transparent", "bool")),
             ],
         ),
+        *NOTHING,
     ]
     assert shape(json.loads(output.json_line(bad().record()))) == [
         *head,
@@ -157,6 +218,7 @@ def test_the_schema_of_a_record() -> None:
         ("error", [("code", "str"), ("message", "str")]),
         ("file", "NoneType"),
         ("decoding", "NoneType"),
+        *NOTHING,
     ]
 
 
@@ -168,11 +230,18 @@ def test_the_values_of_a_record() -> None:
         "recipe": "crop",
         "precision": "fp32",
         "labels": [
-            {"index": 504, "wnid": "n03063599", "name": "coffee_mug", "probability": 0.75268},
-            {"index": 968, "wnid": "n07930864", "name": "cup", "probability": 0.1},
-            {"index": 3, "wnid": None, "name": "my own class", "probability": 0.0},
+            {"index": 504, "wnid": "n03063599", "name": "coffee_mug", "probability": 0.75268, "everyday": None},
+            {"index": 968, "wnid": "n07930864", "name": "cup", "probability": 0.1, "everyday": None},
+            {"index": 3, "wnid": None, "name": "my own class", "probability": 0.0, "everyday": None},
         ],
-        "answer": {"kind": "leaf", "wnid": "n03063599", "name": "coffee_mug", "probability": 0.75268},
+        "answer": {
+            "kind": "leaf",
+            "wnid": "n03063599",
+            "name": "coffee_mug",
+            "probability": 0.75268,
+            "everyday": None,
+            "reason": None,
+        },
         "error": None,
         "file": {"sha256": "ab" * 32, "bytes": 1234},
         "decoding": {
@@ -185,6 +254,10 @@ def test_the_values_of_a_record() -> None:
             "profile": True,
             "transparent": False,
         },
+        "names": None,
+        "opinions": None,
+        "calibration": None,
+        "truth": None,
     }
     record = json.loads(output.json_line(bad(None).record()))
     assert record["photo"] is None and record["answer"] is None and record["labels"] == []

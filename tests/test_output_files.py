@@ -17,13 +17,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from photolabel import output
-from photolabel.classifier import Prediction, RankedLabel
+from photolabel.answer import Answer
 from photolabel.errors import CorruptPhotoError, MissingExtraError, OutputError, UsageError
 from photolabel.output import csvs, files, parquet
+from photolabel.prediction import Calibrated, Names, Opinion, Opinions, Prediction, RankedLabel, Truth
 from photolabel.prepared import Decoding, File
 
 DANGEROUS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")  # noqa: RUF001  # full-width ones too
-NUMBERS = {"probability", "bytes", "width", "height", "orientation", "scale"}
+NUMBERS = {"probability", "bytes", "width", "height", "orientation", "scale", "agreement", "truth_rank"}
 anything = st.text(st.characters(exclude_categories=[]))  # surrogates and control characters too
 dangerous = st.builds("{}{}".format, st.sampled_from([*DANGEROUS, " =", "\0=", "\ufeff=", "\udcff="]), anything)
 texts = anything | dangerous
@@ -38,8 +39,12 @@ def record(
     message: str | None = None,
     labels: int = 2,
     text: str = "x",
+    more: bool = False,
 ) -> dict[str, Any]:
-    """A record of a photo, or with a message one of an error; `text` wherever else there is one."""
+    """A record of a photo, or with a message one of an error; `text` wherever else there is one.
+
+    `more`: with all that only some records have.
+    """
     known = {
         "photo": photo,
         "model": text,
@@ -56,6 +61,17 @@ def record(
     decoding = Decoding(
         format=text, width=4000, height=3000, orientation=6, scale=4, mode="RGB", profile=True, transparent=False
     )
+    if more:
+        label = RankedLabel(index=1, wnid="n03063599", name=text, probability=0.5, everyday=text)
+        opinion = Opinion(model=text, recipe=text, views=10, label=label, agreement=0.7)
+        known |= {
+            "answer": Answer(kind="unsure", wnid=text, name=text, probability=0.5, everyday=text, reason=text),  # type: ignore[arg-type]
+            "names": Names(coverage=0.95, labels=(label, label)),
+            "opinions": Opinions(agreement=0.7, members=(opinion,)),
+            "calibration": Calibrated(digest=text, temperature=1.5),
+            "truth": Truth(index=1, wnid=text, name=text, probability=0.25, rank=2),
+        }
+        ranked = [label]
     return Prediction(labels=tuple(ranked), decoding=decoding, **known).record()  # type: ignore[arg-type]
 
 
@@ -209,7 +225,7 @@ def test_a_thousand_labels(tmp_path: Path) -> None:
         files.write(tmp_path / f"x{ending}", lines(*records), labels=1000)
     with (tmp_path / "x.csv").open(newline="") as file:
         for row, made in zip(csv.DictReader(file), records, strict=True):
-            assert len(row) == 17 + 2000
+            assert len(row) == 25 + 2000
             assert [row[f"name_{i + 1}"] for i in range(1000)] == [label["name"] for label in made["labels"]]
             assert float(row["probability_1000"]) == made["labels"][999]["probability"]
     import pyarrow.parquet
@@ -246,6 +262,7 @@ def test_the_columns_of_csv() -> None:
     head = ["photo", "kind", "name", "wnid", "probability"]
     tail = ["error_code", "error_message", "model", "recipe", "precision", "sha256", "bytes"]
     tail += ["format", "width", "height", "orientation", "scale"]
+    tail += ["everyday", "reason", "names", "agreement", "truth_name", "truth_wnid", "truth_probability", "truth_rank"]
     ranked = ["name_1", "probability_1", "name_2", "probability_2"]
     assert csvs.columns(0) == [*head, *tail] and csvs.columns(2) == [*head, *ranked, *tail]
 
@@ -253,12 +270,12 @@ def test_the_columns_of_csv() -> None:
 def test_the_rows_of_csv() -> None:
     digest = "ab" * 32
     made = as_csv(record("café, 1.jpg"), record(labels=1), record(None, message='no "photo"'), labels=2)
-    told = f"x,crop,fp32,{digest},1234"
+    told, rest = f"x,crop,fp32,{digest},1234", f",x,4000,3000,6,4{',' * 8}"
     assert made.decode("utf-8").split("\r\n") == [
         ",".join(csvs.columns(2)),
-        f'"café, 1.jpg",leaf,coffee_mug,n03063599,0.75,coffee_mug,0.75,coffee_mug1,0.375,,,{told},x,4000,3000,6,4',
-        f"mug.jpg,leaf,coffee_mug,n03063599,0.75,coffee_mug,0.75,,,,,{told},x,4000,3000,6,4",
-        f',,,,,,,,,corrupt-photo,"no ""photo""",{told},,,,,',
+        f'"café, 1.jpg",leaf,coffee_mug,n03063599,0.75,coffee_mug,0.75,coffee_mug1,0.375,,,{told}{rest}',
+        f"mug.jpg,leaf,coffee_mug,n03063599,0.75,coffee_mug,0.75,,,,,{told}{rest}",
+        f',,,,,,,,,corrupt-photo,"no ""photo""",{told},,,,,,,,,,,,,',
         "",
     ]
 
@@ -269,7 +286,12 @@ def test_a_photo_from_memory_in_csv() -> None:
     assert {key for key, cell in row.items() if not cell} == {
         *("photo", "error_code", "error_message"),
         *("sha256", "bytes", "format", "width", "height", "orientation", "scale"),
+        *(column for column in row if column.startswith("truth_")),
+        *("everyday", "reason", "names", "agreement"),
     }
+    (row,) = rows(as_csv(record(more=True)))
+    assert row["everyday"] == row["reason"] == row["truth_name"] == row["truth_wnid"] == "x"
+    assert (row["names"], row["agreement"], row["truth_probability"], row["truth_rank"]) == ("x; x", "0.7", "0.25", "2")
 
 
 def test_more_labels_than_announced_are_no_ragged_row() -> None:
@@ -311,10 +333,12 @@ def test_the_cell_of_a_photo_leads_to_its_file(
 @example("\udcef\udcbc\udc9d", "\ud800=", "\udc7f", "\udcff\ud800")
 def test_no_cell_is_a_formula(photo: str, name: str, message: str, text: str) -> None:
     """Also to a program that leaves out what is no UTF-8, and blanks."""
-    made = as_csv(record(photo, name, text=text), record(photo, message=message, text=text))
+    made = as_csv(
+        record(photo, name, text=text), record(photo, message=message, text=text), record(photo, text=text, more=True)
+    )
     for errors in ("surrogateescape", "ignore", "replace"):
         read = list(csv.reader(io.StringIO(made.decode("utf-8", errors), newline="")))
-        assert len(read) == 3 and {len(row) for row in read} == {21}
+        assert len(read) == 4 and {len(row) for row in read} == {29}
         for row in read[1:]:
             for column, cell in zip(read[0], row, strict=True):
                 assert not cell.startswith(DANGEROUS)
@@ -345,7 +369,11 @@ def test_every_text_can_be_written(text: str) -> None:
 
 def test_parquet_is_the_records() -> None:
     made = [record(f"{i}.jpg", labels=i % 3 + 1) for i in range(2100)]
-    made += [record("é\n.jpg", message="cut short"), {**record(None), "file": None, "decoding": None}]
+    made += [
+        record(more=True),
+        record("é\n.jpg", message="cut short"),
+        {**record(None), "file": None, "decoding": None},
+    ]
     read = as_parquet(*made).to_pylist()
     assert [each.pop("photo_bytes") for each in read] == [each["photo"] and os.fsencode(each["photo"]) for each in made]
     assert read == made
@@ -370,8 +398,8 @@ def written(kind: Any) -> Any:
 
 def test_the_types_of_parquet_are_those_of_a_record() -> None:
     """Whichever records come: a file of errors only has the same columns."""
-    expected = record() | {"error": record(message="cut short")["error"], "photo_bytes": b"mug.jpg"}
-    for made in (record(), record(message="cut short")):
+    expected = record(more=True) | {"error": record(message="cut short")["error"], "photo_bytes": b"mug.jpg"}
+    for made in (record(), record(more=True), record(message="cut short")):
         schema = as_parquet(made).schema
         assert json.dumps({field.name: written(field.type) for field in schema}) == json.dumps(
             {name: shape(expected[name]) for name in ("schema", "photo", "photo_bytes", *list(record())[2:])}

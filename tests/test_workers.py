@@ -102,7 +102,7 @@ def test_workers_prepare_as_this_process_does(tmp_path: Path) -> None:
         for made, item in zip(prepared(crew, items), items, strict=True):
             same(made, prepare(item.file(), RECIPE, name=item.photo))
             assert made.seconds.decoding >= 0
-        made = crew.prepare(items[0], RECIPE, Limits(pixels=10)).result(timeout=30)
+        made = crew.prepare(items[0], RECIPE, limits=Limits(pixels=10)).result(timeout=30)
         assert isinstance(made.error, errors.PhotoTooLargeError)
         made = crew.prepare(items[0], KERAS).result(timeout=30)
         assert made.pixels is not None and made.pixels.shape == (224, 224, 3)
@@ -269,7 +269,7 @@ SOUND = {"error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS, 
 
 
 def read(data: bytes) -> Prepared:
-    return wire.answer(io.BytesIO(data), "name", RECIPE, DEFAULT_LIMITS)
+    return wire.answer(io.BytesIO(data), "name", [RECIPE], DEFAULT_LIMITS)
 
 
 def test_a_sound_answer() -> None:

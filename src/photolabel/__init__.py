@@ -27,11 +27,11 @@ _ROOMS = {
     "VGG16": "vgg",
     "VGG16C": "vgg",
     "VGG19": "vgg",
-    "classify": "classifier",
+    "classify": "loading",
     "classify_folder": "batch",
     "errors": "errors",
     "export": "exporting",
-    "load": "classifier",
+    "load": "loading",
     "plot": "draw",
     "summary": "draw",
 }
@@ -40,11 +40,12 @@ if TYPE_CHECKING:
     from . import errors
     from .answer import Answer
     from .batch import classify_folder
-    from .classifier import Classifier, classify, load
+    from .classifier import Classifier
     from .draw import plot, summary
     from .errors import PhotolabelError
     from .exporting import export
     from .images import Limits
+    from .loading import classify, load
     from .prediction import Prediction, RankedLabel
     from .vgg import VGG11, VGG13, VGG16, VGG16C, VGG19
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from .tree import everyday
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 # A name that stands for more of the classes than this share says next to nothing of a photo: an "object", a "whole".
 _NOTHING = 0.9
+# Softmax gives 0 for what is below the smallest float32: no logarithm can be taken of that.
+FLOOR = np.float32(1e-38)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,23 +34,32 @@ class Answer:
 
     `kind` is "leaf" for one of the model's classes, "broader" for a name above several, "unsure" for neither: then
     there is no `wnid`, the `name` is "unsure", and `probability` is that of the likeliest class, which it was not
-    enough for. Else `probability` is that of the name, 0..1, the sum of those of its classes.
+    enough for; the `reason` says why. Else `probability` is that of the name, 0..1, the sum of those of its classes.
+    `everyday` is what people say for the name, None where it is not WordNet's.
     """
 
     kind: Literal["leaf", "broader", "unsure"]
     wnid: str | None
     name: str
     probability: float
+    everyday: str | None = None
+    reason: Literal["not sure enough", "none of its classes"] | None = None
 
     def __str__(self) -> str:
         if self.kind == "unsure":
-            return "unsure"
+            return "unsure (none of its classes)" if self.reason == "none of its classes" else "unsure"
         return f"{self.name} ({self.probability * 100:.2f}%)"
 
 
 def leaf(label: Label, probability: float) -> Answer:
     """Return a class as the answer."""
-    return Answer(kind="leaf", wnid=label.wnid, name=label.name, probability=probability)
+    said = everyday(label.wnid)
+    return Answer(kind="leaf", wnid=label.wnid, name=label.name, probability=probability, everyday=said)
+
+
+def unsure(probability: float, *, reason: Literal["not sure enough", "none of its classes"]) -> Answer:
+    """Return that nothing is said, where the likeliest class has this probability."""
+    return Answer(kind="unsure", wnid=None, name="unsure", probability=probability, reason=reason)
 
 
 def hedged(probabilities: NDArray[np.float32], labels: Sequence[Label], tree: Tree | None, *, sure: float) -> Answer:
@@ -64,8 +77,14 @@ def hedged(probabilities: NDArray[np.float32], labels: Sequence[Label], tree: Tr
         if len(reached):
             node = int(reached[0])  # the nodes are sorted so
             name = tree.nodes[node]
-            return Answer(kind="broader", wnid=name.wnid, name=name.name, probability=float(found[node]))
-    return Answer(kind="unsure", wnid=None, name="unsure", probability=float(probabilities[best]))
+            return Answer(
+                kind="broader",
+                wnid=name.wnid,
+                name=name.name,
+                probability=float(found[node]),
+                everyday=name.everyday,
+            )
+    return unsure(float(probabilities[best]), reason="not sure enough")
 
 
 def information(answer: Answer, classes: int, tree: Tree | None) -> float:
@@ -84,8 +103,7 @@ def tempered(probabilities: NDArray[np.float32], temperature: float) -> NDArray[
     float32 (..., classes) -> the same. After Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural
     Networks", ICML 2017.
     """
-    with np.errstate(divide="ignore"):  # log 0 is minus infinity, and its exponential 0 again
-        logits = np.log(probabilities.astype(np.float64)) / temperature
+    logits = np.log(np.maximum(probabilities, FLOOR).astype(np.float64)) / temperature
     raised = np.exp(logits - logits.max(axis=-1, keepdims=True))
     scaled: NDArray[np.float32] = (raised / raised.sum(axis=-1, keepdims=True)).astype(np.float32)
     return scaled

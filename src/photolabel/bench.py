@@ -17,8 +17,9 @@ from typing import Any
 from PIL import Image
 
 from . import batch, engine, progress, sources
-from .classifier import BATCH, Classifier, load
+from .classifier import BATCH, Classifier
 from .errors import UsageError
+from .loading import load
 from .prepared import prepare
 
 SCHEMA = "photolabel-bench/1"

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import artefacts, engine, foreign, images, metadata, models, store, tree
+from . import engine, images, tree
 from .answer import hedged
-from .errors import InvalidModelError, UsageError
-from .prediction import SCHEMA, Prediction, RankedLabel
+from .calibration import check_coverage
+from .errors import UsageError
+from .member import BATCH, Member, Network
+from .prediction import SCHEMA, Calibrated, Names, Opinion, Opinions, Prediction, RankedLabel
 from .prepared import Prepared, inputs, prepare
 
 if TYPE_CHECKING:
@@ -23,31 +24,17 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from .calibration import Calibration
+    from .labels import Label
     from .models import Model
 
-__all__ = ["BATCH", "DEFAULT_TOP", "SCHEMA", "Classifier", "Prediction", "RankedLabel", "classify", "load"]
+__all__ = ["BATCH", "DEFAULT_TOP", "SCHEMA", "Classifier", "Prediction", "RankedLabel"]
 
 DEFAULT_TOP = 5
-BATCH = 16  # photos in one run of the network: more are no faster
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Network:
-    """A network's file and how it is run."""
-
-    path: Path
-    precision: str
-    threads: int | None
-    runtime: str
-
-    def open(self, cut: engine.Cut = engine.WHOLE) -> engine.Engine:
-        return engine.open_engine(
-            self.path, precision=self.precision, threads=self.threads, cut=cut, runtime=self.runtime
-        )
 
 
 class Classifier:
-    """A model ready to name photos. Make one with `photolabel.load`.
+    """A model ready to name photos, or several whose answers are averaged. Make one with `photolabel.load`.
 
     Safe to use from several threads at once. Close it, or use it in a `with` block, to free its memory.
     Pickles as the arguments it was loaded with: the other side loads it again.
@@ -60,102 +47,161 @@ class Classifier:
         *,
         recipe: str | None = None,
         limits: images.Limits = images.DEFAULT_LIMITS,
-        reload: tuple[Any, ...] | None = None,
-        network: _Network | None = None,
+        network: Network | None = None,
     ) -> None:
-        self.model = model
-        self.recipe = model.recipe(recipe)
+        self._begin([Member(model, run, model.recipe(recipe), network)], limits)
+
+    @classmethod
+    def of(
+        cls,
+        members: Sequence[Member],
+        *,
+        limits: images.Limits = images.DEFAULT_LIMITS,
+        calibration: Calibration | None = None,
+        reload: tuple[Callable[..., Classifier], tuple[Any, ...]] | None = None,
+    ) -> Classifier:
+        """Return the classifier whose answers are the mean of its members'. Raises `UsageError` for unlike classes."""
+        made = cls.__new__(cls)
+        made._begin(members, limits, calibration, reload)
+        return made
+
+    def _begin(
+        self,
+        members: Sequence[Member],
+        limits: images.Limits,
+        calibration: Calibration | None = None,
+        reload: tuple[Callable[..., Classifier], tuple[Any, ...]] | None = None,
+    ) -> None:
+        first, *others = members
+        for other in others:
+            if other.model.labels != first.model.labels:
+                raise UsageError(
+                    f"{first.model.name} and {other.model.name} do not have the same classes in the same order, so "
+                    "their answers cannot be averaged."
+                )
+        self._members = tuple(members)
+        self._calibration, self._reload = calibration, reload
         self.limits = limits
-        self._run = run
-        self._reload = reload
-        self._network = network
-        self._part: tuple[engine.Cut, engine.Engine] | None = None
-        self._closed = False
-        self._lock = threading.Lock()
-        side, (main, *_) = self.recipe.size, run.shapes.values()
-        pictures = len(run.shape) == 4 and run.shape[0] in (None, 1) and run.shape[3] in (None, 3)
-        if not pictures or len(main) != 2 or main[1] is None:
-            raise InvalidModelError(
-                f"{model.name}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes)."
-            )
-        if main[1] != len(model.labels):
-            raise InvalidModelError(f"{model.name} names {len(model.labels)} classes but its network has {main[1]}.")
-        if not all(have in (None, side) for have in run.shape[1:3]):
-            raise InvalidModelError(
-                f"{model.name}: its network takes {run.shape[2]} x {run.shape[1]} pixels, but the recipe "
-                f"{self.recipe.name} makes {side} x {side}."
-            )
+        self.model = _joined([member.model for member in members])
+        self.recipes = tuple(dict.fromkeys(member.recipe for member in members))
+
+    @property
+    def recipe(self) -> images.Recipe:
+        """How a photo becomes the network's input; of several models, the first one's."""
+        return self._members[0].recipe
 
     @property
     def precision(self) -> str:
         """The arithmetic in use: `fp32`."""
-        return self._run.precision
+        return "+".join(dict.fromkeys(member.precision for member in self._members))
 
     @property
     def network(self) -> Path | None:
-        """The ONNX file of its network; None for a classifier that `photolabel.load` did not make."""
-        return None if self._network is None else self._network.path
+        """The ONNX file of its network; None for one that `photolabel.load` did not make, and for several."""
+        known = {None if member.network is None else member.network.path for member in self._members}
+        return known.pop() if len(known) == 1 else None
 
     @property
     def digest(self) -> str | None:
-        """`sha256:` and the hash of the network's file: what answers, whatever it is called. None if there is none."""
-        return None if self._network is None else store.Store().known_digest(self._network.path)
+        """`sha256:` and the hash of the network's file: what answers, whatever it is called. None if there is none.
 
-    def classify(self, photo: images.Photo, *, top: int | None = DEFAULT_TOP, sure: float | None = None) -> Prediction:
+        Of several models they are joined by +.
+        """
+        digests = dict.fromkeys(member.digest for member in self._members)
+        return None if None in digests else "+".join(str(digest) for digest in digests)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What its probabilities depend on, as plain values: of each member the network, the recipe, the precision."""
+        return [[member.digest, member.recipe.to_dict(), member.precision] for member in self._members]
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several answers to average, so that they may disagree."""
+        return len(self._members) > 1 or self.recipe.inputs > 1
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """By what its probabilities are calibrated."""
+        return self._calibration
+
+    def classify(
+        self,
+        photo: images.Photo,
+        *,
+        top: int | None = DEFAULT_TOP,
+        sure: float | None = None,
+        coverage: float | None = None,
+    ) -> Prediction:
         """Name what is in one photo.
 
         `photo` is a path, the bytes of an image file, a binary file object, a PIL image, or a NumPy array
         (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. `sure`,
-        a probability, asks for an answer that is so sure: a class, a broader name of WordNet, or "unsure". Raises a
+        a probability, asks for an answer that is so sure: a class, a broader name of WordNet, or "unsure". `coverage`,
+        a share, asks a calibrated model for the smallest set of names that holds the truth so often. Raises a
         `PhotoError` for a photo that cannot be read, and `UsageError` for a wrong argument.
         """
-        (prediction,) = self.predict([self._prepare(photo)], top=top, sure=sure)
+        (prediction,) = self.predict([self._prepare(photo)], top=top, sure=sure, coverage=coverage)
         if prediction.error is not None:
             raise prediction.error
         return prediction
 
     def classify_many(
-        self, photos: Iterable[images.Photo], *, top: int | None = DEFAULT_TOP, sure: float | None = None
+        self,
+        photos: Iterable[images.Photo],
+        *,
+        top: int | None = DEFAULT_TOP,
+        sure: float | None = None,
+        coverage: float | None = None,
     ) -> Iterator[Prediction]:
         """Name what is in each of many photos, as they come, one Prediction a photo in the same order.
 
         A photo that cannot be read gives a Prediction whose `error` says why; the others go on. Each is read and
         decoded when its turn comes, in this process; for thousands of files `photolabel.classify_folder` is quicker.
         """
-        self.check_top(top)
-        self._check_sure(sure)
-        return (self.predict([self._prepare(photo)], top=top, sure=sure)[0] for photo in photos)
+        self._check(top, sure, coverage)
+        return (self.predict([self._prepare(photo)], top=top, sure=sure, coverage=coverage)[0] for photo in photos)
 
     def _prepare(self, photo: images.Photo) -> Prepared:
-        return prepare(photo, self.recipe, limits=self.limits)
+        return prepare(photo, *self.recipes, limits=self.limits)
 
     def predict(
-        self, batch: Sequence[Prepared], *, top: int | None = DEFAULT_TOP, sure: float | None = None
+        self,
+        batch: Sequence[Prepared],
+        *,
+        top: int | None = DEFAULT_TOP,
+        sure: float | None = None,
+        coverage: float | None = None,
     ) -> list[Prediction]:
-        """Name what is in photos that `prepared.prepare` prepared by this classifier's recipe, in one run.
+        """Name what is in photos that `prepared.prepare` prepared by this classifier's recipes, together.
 
         One Prediction each, in the same order; those with an error keep it. How many there are does not change what
         is said of each. The network's activations grow with them: `BATCH` is a good number.
         """
-        top = self.check_top(top)
-        self._check_sure(sure)
-        sound = [each.pixels for each in batch if each.pixels is not None]
-        answers = iter(self._probabilities(np.stack(sound)) if sound else ())
-        return [self._prediction(each, None if each.pixels is None else next(answers), top, sure) for each in batch]
+        top = self._check(top, sure, coverage)
+        sound = [each.views for each in batch if each.error is None]
+        found = self._opinions(sound) if sound else []
+        answers = iter(found)
+        return [
+            self._known(each) if each.error is not None else self._prediction(each, next(answers), top, sure, coverage)
+            for each in batch
+        ]
+
+    def _opinions(self, photos: Sequence[tuple[NDArray[np.uint8], ...]]) -> list[list[NDArray[np.float32]]]:
+        """What each member says of each view of each photo: for each photo float32 (views, classes) a member."""
+        starts, start = {}, 0
+        for recipe in self.recipes:
+            starts[recipe] = slice(start, start + recipe.inputs)
+            start += recipe.inputs
+        said = [member.opinions([views[starts[member.recipe]] for views in photos]) for member in self._members]
+        return [list(of_photo) for of_photo in zip(*said, strict=True)]
 
     def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the probabilities of prepared pixels, float32 (N, size, size, 3) RGB 0..255: float32 (N, classes)."""
-        return self._run(pixels)
+        """Return the network's own probabilities of prepared pixels: float32 (N, classes).
 
-    def _probabilities(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        probabilities = self._run(pixels.astype(np.float32))
-        # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
-        if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-3):
-            raise InvalidModelError(
-                f"{self.model.name}: its network does not answer with probabilities, which lie in 0..1 and sum to 1. "
-                "Does it end before its softmax?"
-            )
-        return probabilities
+        `pixels` are float32 (N, size, size, 3) RGB 0..255. Raises `UsageError` where there are several models.
+        """
+        return self._only().run(pixels)
 
     def features(self, photos: Iterable[images.Photo], *, layer: str | None = None) -> NDArray[np.float32]:
         """Return what an inner layer makes of each photo: float32 (photos, ...), maps channels last.
@@ -167,7 +213,7 @@ class Classifier:
         """
         if isinstance(photos, str | bytes | os.PathLike):
             raise UsageError("expected several photos, as in: features([photo]).")
-        layer = layer or self._layer_before_classes()
+        layer = layer or self._only().layer_before_classes()
         running = self.part(engine.Cut(layers=(layer,), only=True))
         ((_, shape),) = running.shapes.items()
         found = [np.empty((0, *(side or 0 for side in shape[1:])), np.float32)]
@@ -180,30 +226,16 @@ class Classifier:
     def part(self, cut: engine.Cut) -> engine.Engine:
         """Return a cut of the network, opened at the first use and kept until another is asked for; not to be closed.
 
-        Raises `UsageError` for a layer that is not there.
+        Raises `UsageError` for a layer that is not there, and where there are several models.
         """
-        with self._lock:
-            if self._closed:
-                raise UsageError("this classifier is closed.")
-            if self._network is None:
-                raise UsageError("only a classifier made by photolabel.load has parts.")
-            if self._part is None or self._part[0] != cut:
-                self._part = None  # let go of first, but not closed: another thread may be at work with it
-                self._part = (cut, self._network.open(cut))
-            return self._part[1]
+        return self._only().part(cut)
 
-    def _layer_before_classes(self) -> str:
-        if self._network is None:
-            raise UsageError("only a classifier made by photolabel.load gives features.")
-        spec = self.model.spec
-        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(self._network.path)
-        found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
-        if found is None:
+    def _only(self) -> Member:
+        if self.several:
             raise UsageError(
-                f"{self.model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
-                f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
+                "only of one model that looks at a photo once can this be asked; this one averages several answers."
             )
-        return found
+        return self._members[0]
 
     def check_top(self, top: int | None) -> int:
         """Return how many labels `top` stands for. Raises `UsageError` for what makes no sense."""
@@ -214,38 +246,63 @@ class Classifier:
             raise UsageError(f"top={top!r}: expected a whole number of at least 1, or None for all {classes} classes.")
         return min(top, classes)
 
-    @staticmethod
-    def _check_sure(sure: float | None) -> None:
+    def _check(self, top: int | None, sure: float | None, coverage: float | None) -> int:
         if sure is not None and (not isinstance(sure, int | float) or isinstance(sure, bool) or not 0 < sure <= 1):
             raise UsageError(f"sure={sure!r}: expected a probability above 0, at most 1.")
+        if coverage is not None:
+            check_coverage(coverage)
+            if self._calibration is None:
+                raise UsageError(
+                    f"coverage={coverage:g}: only a model that was calibrated can promise it, and {self.model.name} "
+                    "as it is used here was not. Calibrate it with photos of known classes: photolabel calibrate DIR"
+                )
+            self._calibration.least(coverage)
+        return self.check_top(top)
 
-    def _prediction(
-        self, photo: Prepared, probabilities: NDArray[np.float32] | None, top: int, sure: float | None
-    ) -> Prediction:
-        known = Prediction(
+    def _known(self, photo: Prepared) -> Prediction:
+        """What is known of a photo before the network has seen it."""
+        return Prediction(
             photo=photo.photo,
             model=self.model.name,
-            recipe=self.recipe.name,
+            recipe="+".join(dict.fromkeys(str(recipe) for recipe in self.recipes)),
             precision=self.precision,
             error=photo.error,
             file=photo.file,
             decoding=photo.decoding,
         )
-        if probabilities is None:
-            return known
-        probabilities = probabilities.copy()  # its own: a view would keep the whole batch's alive
+
+    def _prediction(
+        self,
+        photo: Prepared,
+        opinions: list[NDArray[np.float32]],
+        top: int,
+        sure: float | None,
+        coverage: float | None,
+    ) -> Prediction:
+        # Its own: a view would keep the whole batch's alive.
+        probabilities = np.mean([np.mean(each, axis=0) for each in opinions], axis=0)
+        said = _compared(self._members, opinions, probabilities)
+        if self._calibration is not None:
+            probabilities = self._calibration.probabilities(probabilities)
         probabilities.setflags(write=False)
-        best = np.argsort(-probabilities, kind="stable")[:top]  # ties: the lower index first
-        labels = [self.model.labels[i] for i in best]
+        best = np.argsort(-probabilities, kind="stable")  # ties: the lower index first
+        labels = self.model.labels
         return replace(
-            known,
-            labels=tuple(
-                RankedLabel(index=x.index, wnid=x.wnid, name=x.name, probability=float(probabilities[x.index]))
-                for x in labels
-            ),
-            answer=None if sure is None else hedged(probabilities, self.model.labels, self.tree, sure=sure),
+            self._known(photo),
+            labels=tuple(_ranked(labels[i], probabilities) for i in best[:top]),
+            answer=None if sure is None else hedged(probabilities, labels, self.tree, sure=sure),
+            names=None if coverage is None else self._names(probabilities, coverage),
+            opinions=said,
+            calibration=None
+            if self._calibration is None
+            else Calibrated(digest=self._calibration.digest, temperature=self._calibration.temperature),
             probabilities=probabilities,
         )
+
+    def _names(self, probabilities: NDArray[np.float32], coverage: float) -> Names:
+        assert self._calibration is not None
+        found = self._calibration.names(probabilities, coverage)
+        return Names(coverage=coverage, labels=tuple(_ranked(self.model.labels[i], probabilities) for i in found))
 
     @property
     def tree(self) -> tree.Tree | None:
@@ -254,12 +311,8 @@ class Classifier:
 
     def close(self) -> None:
         """Free the network's memory. Closing twice does no harm; a closed classifier raises `UsageError`."""
-        self._run.close()
-        with self._lock:
-            self._closed = True
-            if self._part is not None:
-                self._part[1].close()
-                self._part = None
+        for member in self._members:
+            member.close()
 
     def __enter__(self) -> Classifier:
         return self
@@ -272,131 +325,58 @@ class Classifier:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._reload is None:
             raise UsageError("only a classifier made by photolabel.load can be pickled.")
-        return _reload, self._reload
+        return self._reload
 
     def __repr__(self) -> str:
-        return f"<Classifier {self.model.name}, recipe {self.recipe.name}, {self.precision}, {self._run.runtime}>"
+        recipes = " + ".join(str(recipe) for recipe in self.recipes)
+        return f"<Classifier {self.model.name}, recipe {recipes}, {self.precision}, {self._members[0].runtime}>"
 
 
-def load(
-    model: str | os.PathLike[str] | None = None,
-    *,
-    weights: str | os.PathLike[str] | None = None,
-    labels: str | os.PathLike[str] | None = None,
-    recipe: str | os.PathLike[str] | None = None,
-    precision: str = "fp32",
-    threads: int | None = None,
-    engine: str = "openvino",
-    limits: images.Limits = images.DEFAULT_LIMITS,
-) -> Classifier:
-    """Return a classifier: a model by name (`"vgg16"`) or the path of an ONNX file, ready to run.
-
-    Without `model`, the one that PHOTOLABEL_MODEL names, else VGG16 where its weights are on this machine, else the
-    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on a
-    terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
-    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's, and a safetensors
-    file that `photolabel.export` wrote says all of itself. `recipe` is the way to make the input (`"crop"`, `"keras"`,
-    ...), by default the model's own. An ONNX file that photolabel did not make needs `labels`, a file of its classes or
-    the word `"imagenet"`, and as `recipe` one of `photolabel.conventions` (`"torchvision"`, ...) or a JSON file of that
-    form. `precision` is `"fp32"`, `"bf16"` where the processor has it, or `"int8"`: weights of a quarter of the size,
-    faster, and probabilities that differ a little (`photolabel models verify NAME --precision int8 PHOTO ...` says by
-    how much). `threads` is how many processors to use, by default all. `engine` is what runs the network: `"openvino"`,
-    or `"onnxruntime"`, an extra, which runs it on a GPU where the installed package can. Raises a `ModelError` or
-    `StoreError` where there is no model to be had, `MissingExtraError` where the engine is not installed, and
-    `UsageError` for a wrong argument.
-    """
-    if labels is not None:
-        return _load_foreign(
-            model,
-            weights=weights,
-            labels=labels,
-            recipe=recipe,
-            precision=precision,
-            threads=threads,
-            limits=limits,
-            engine=engine,
-        )
-    if recipe is not None and not isinstance(recipe, str):
-        raise UsageError(
-            f"recipe={os.fspath(recipe)!r}: a file of a recipe goes with labels, for a network of your own."
-        )
-    if model is not None:
-        known = models.resolve(model)  # type: ignore[arg-type]
-    elif weights is not None:
-        pinned = os.environ.get("PHOTOLABEL_MODEL")
-        known = models.described(Path(weights)) or (models.resolve(pinned) if pinned else models.fitting(Path(weights)))
-    else:
-        known = artefacts.default()
-    known.recipe(recipe)  # a wrong name should not wait for a download
-    path = artefacts.locate(known, weights_file=None if weights is None else Path(weights))
-    described = models.read(path) if known.path is None else known
-    network = _network(described, path, precision, threads, engine)
-    # By what it turned out to be: the default may be another model where, or when, it is unpickled.
-    # A file may call itself anything. Neither name nor path: the weights say what they are.
-    name = known.name if known == models.known().get(known.name) else known.path
-    reload = (name, weights, None, recipe, precision, threads, limits, engine)
-    return Classifier(described, network.open(), recipe=recipe, limits=limits, reload=reload, network=network)
-
-
-def _load_foreign(
-    model: str | os.PathLike[str] | None,
-    *,
-    weights: str | os.PathLike[str] | None,
-    labels: str | os.PathLike[str],
-    recipe: str | os.PathLike[str] | None,
-    precision: str,
-    threads: int | None,
-    limits: images.Limits,
-    engine: str,
-) -> Classifier:
-    """The classifier in a user's ONNX file that does not describe itself."""
-    model = model or os.environ.get("PHOTOLABEL_MODEL")
-    if weights is not None or not model:
-        raise UsageError(
-            "labels are for an ONNX file of your own, which has its weights: "
-            "--model FILE.onnx --labels FILE --recipe NAME."
-        )
-    network = foreign.describe(model, labels_file=labels, recipe=recipe)
-    path = foreign.adapted(network)
-    described = models.read(path)
-    opened = _network(described, path, precision, threads, engine)
-    reload = (network.path, None, labels, recipe, precision, threads, limits, engine)
-    return Classifier(described, opened.open(), limits=limits, reload=reload, network=opened)
-
-
-def _network(described: Model, path: Path, precision: str, threads: int | None, runtime: str) -> _Network:
-    """The network of `described` at `path`, quantized first where that was asked for."""
-    if precision == "int8" and metadata.read(path).get("photolabel.precision") != "int8":
-        path = artefacts.quantized(described, path)
-    return _Network(path=path, precision=precision, threads=threads, runtime=runtime)
-
-
-def _reload(
-    model: str | Path | None,
-    weights: str | None,
-    labels: str | None,
-    recipe: str | None,
-    precision: str,
-    threads: int | None,
-    limits: images.Limits,
-    engine: str,
-) -> Classifier:
-    return load(
-        model,
-        weights=weights,
-        labels=labels,
-        recipe=recipe,
-        precision=precision,
-        threads=threads,
-        limits=limits,
-        engine=engine,
+def _joined(models: Sequence[Model]) -> Model:
+    """The model that several are together; of one, itself."""
+    first, *others = models if len(models) == 1 else dict.fromkeys(models)
+    if not others:
+        return first
+    return replace(
+        first,
+        name="+".join(model.name for model in (first, *others)),
+        source=" + ".join(model.source for model in (first, *others)),
+        licence=" + ".join(dict.fromkeys(model.licence for model in (first, *others))),
+        accuracy=None,
+        spec=None,
+        normalisation=None,
+        weights=None,
+        path=None,
     )
 
 
-def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:
-    """Name what is in one photo: `load`, `classify` and `close` in one, for a first look or a short script.
+def _ranked(label: Label, probabilities: NDArray[np.float32]) -> RankedLabel:
+    return RankedLabel(
+        index=label.index,
+        wnid=label.wnid,
+        name=label.name,
+        probability=float(probabilities[label.index]),
+        everyday=tree.everyday(label.wnid),
+    )
 
-    Loading takes far longer than looking: for more than one photo, `load` a classifier and keep it.
-    """
-    with load(model) as classifier:
-        return classifier.classify(photo, top=top)
+
+def _compared(
+    members: Sequence[Member], opinions: list[NDArray[np.float32]], together: NDArray[np.float32]
+) -> Opinions | None:
+    """What the members say each, and how many of their views say the same as all `together`; None for only one."""
+    if len(opinions) == 1 and len(opinions[0]) == 1:
+        return None
+    best = int(np.argmax(together))
+    said = []
+    for member, views in zip(members, opinions, strict=True):
+        mean = np.mean(views, axis=0)
+        said.append(
+            Opinion(
+                model=member.model.name,
+                recipe=str(member.recipe),
+                views=len(views),
+                label=_ranked(member.model.labels[int(np.argmax(mean))], mean),
+                agreement=float(np.mean(views.argmax(axis=1) == best)),
+            )
+        )
+    return Opinions(agreement=float(np.mean([each.agreement for each in said])), members=tuple(said))

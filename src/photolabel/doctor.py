@@ -219,9 +219,9 @@ def hashes() -> list[Finding]:
 
 def answer() -> list[Finding]:
     """Whether the bundled model gives a photo that comes with photolabel its recorded name and probability."""
-    from . import classifier, models
+    from . import loading, models
 
-    with classifier.load(models.BUNDLED) as ready:
+    with loading.load(models.BUNDLED) as ready:
         top = ready.classify(_data("doctor/coffee.jpg")).top
     says = f"{top.name} ({top.probability * 100:.2f}%)"
     if top.name == ANSWER and abs(top.probability - PROBABILITY) <= TOLERANCE:

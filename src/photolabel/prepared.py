@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -68,11 +68,11 @@ class Seconds:
 
 @dataclass(frozen=True, kw_only=True, eq=False)  # arrays do not compare
 class Prepared:
-    """A photo as a network takes it: its `views`, each (height, width, 3) uint8, RGB 0..255; or its `error`, and none.
+    """A photo as a network takes it: `views`, each (height, width, 3) uint8, RGB 0..255; or its `error`, and none.
 
-    There are as many views as the recipe has inputs, of size x size but where they are dense. `photo` is what a record
-    calls it. `file` is None for a photo from memory, and for one that could not be read; `decoding` is None for those,
-    and for one that could not be decoded.
+    There are as many views as the recipes have inputs, of size x size but where they are dense. `photo` is what a
+    record calls it. `file` is None for a photo from memory, and for one that could not be read; `decoding` is None for
+    those, and for one that could not be decoded.
     """
 
     photo: str | None
@@ -88,12 +88,14 @@ class Prepared:
         return self.views[0] if self.views else None
 
 
-def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> Prepared:
+def prepare(photo: Photo, *recipes: Recipe, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> Prepared:
     """Read, decode and prepare one photo; never raises a PhotoError, which is part of the result.
 
-    `photo` is what `images.read` takes; `name` what to call it, by default its path. A JPEG is decoded at a reduced
-    size where the recipe allows it (`Recipe.enough`).
+    `photo` is what `images.read` takes; `name` what to call it, by default its path. It is decoded once, whatever the
+    `recipes`, whose views follow each other; a JPEG at a reduced size where all of them allow it (`Recipe.enough`).
     """
+    if not recipes:
+        raise UsageError("expected at least one recipe.")
     name = name_of(photo) if name is None else name
     file = decoding = error = whole = None
     views: tuple[NDArray[np.uint8], ...] = ()
@@ -106,17 +108,23 @@ def prepare(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS, na
             data = images.content(photo, limits)
             file = File(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
             read = time.perf_counter()
-            image = decode(data, limits, enough=recipe.enough)
+            image = decode(data, limits, enough=_enough(recipes))
             decoding = _decoding(image)
             del data
             upright = images.upright(image)
             whole, scale = decoding.upright, decoding.scale
             del image  # a large photo must not be held twice
-        views = images.views(upright, recipe, whole=whole, scale=scale)
+        views = tuple(view for recipe in recipes for view in images.views(upright, recipe, whole=whole, scale=scale))
     except PhotoError as caught:
         error = _bare(caught)
     seconds = Seconds(reading=read - begun, decoding=time.perf_counter() - read)
     return Prepared(photo=name, views=views, error=error, file=file, decoding=decoding, seconds=seconds)
+
+
+def _enough(recipes: Sequence[Recipe]) -> int | None:
+    """`Recipe.enough` for all of them."""
+    each = [recipe.enough for recipe in recipes]
+    return None if None in each else max(side for side in each if side is not None)
 
 
 def inputs(photos: Iterable[Photo], recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Iterator[NDArray[np.uint8]]:

@@ -109,6 +109,10 @@ class Recipe:
                 f"{self.most_bytes >> 20} MB: fewer or smaller scales, or fewer views."
             )
 
+    def __str__(self) -> str:
+        ways = [] if self.views == "one" else [self.views]
+        return " ".join([self.name, *ways, *([",".join(map(str, self.scales))] if self.scales else [])])
+
     @property
     def sides(self) -> tuple[int, ...]:
         """The sides that are taken one after the other: `scales`, or the recipe's own."""

@@ -37,6 +37,12 @@ def names() -> dict[str, Name]:
     return {wnid: Name(wnid, name, everyday, tuple(above.split())) for wnid, name, everyday, above in rows}
 
 
+def everyday(wnid: str | None) -> str | None:
+    """Return what people say for a name of WordNet, by its id; None for what is not packaged."""
+    name = names().get(wnid) if wnid else None
+    return name.everyday if name else None
+
+
 @dataclass(frozen=True)
 class Tree:
     """The names above the classes of one model, each class of which is in WordNet.

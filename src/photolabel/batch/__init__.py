@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 
 from .. import engine, sources
-from ..classifier import DEFAULT_TOP, Classifier, Prediction, load
+from ..classifier import DEFAULT_TOP, Classifier, Prediction
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS
+from ..loading import load
 from ..workers import SECONDS, Crew
 from .journal import Journal, pinned
 from .pipeline import Decoders, Here, Timing, predictions
@@ -29,6 +30,7 @@ def classify_folder(
     *,
     top: int | None = DEFAULT_TOP,
     sure: float | None = None,
+    coverage: float | None = None,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     workers: int | None = None,
@@ -38,8 +40,8 @@ def classify_folder(
 
     `photos` is a folder, an archive (tar, ZIP) or a file, or a list of those; `include` and `exclude` are globs, all
     as in `sources.find`. `classifier` is one that `photolabel.load` made, by default the default one. A photo that
-    cannot be read gives a Prediction with an `error`, and the others go on. `top` and `sure` are as in
-    `Classifier.classify`.
+    cannot be read gives a Prediction with an `error`, and the others go on. `top`, `sure` and `coverage`
+    are as in `Classifier.classify`.
 
     Photos are decoded by `workers` processes, by default one a processor, so that one that makes its decoder crash,
     or takes more than `seconds`, costs an error and no more; 0 decodes in this process, without a limit of time.
@@ -56,7 +58,7 @@ def classify_folder(
         decoders = crew(workers, seconds=seconds, stack=stack)
         if classifier is None:
             classifier = stack.enter_context(load())
-        yield from predictions(found, classifier, decoders, top=top, sure=sure)
+        yield from predictions(found, classifier, decoders, top=top, sure=sure, coverage=coverage)
 
 
 def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> Decoders:

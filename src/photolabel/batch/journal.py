@@ -18,13 +18,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from ..classifier import SCHEMA
 from ..errors import BusyError, OutputError, StoreError, UsageError
 from ..output import json_line
 from ..records import SAFE, opened
-from ..sources import Item
 from ..store import Store, cache_folder
 
 _FORMAT = "photolabel-journal/1"
@@ -34,6 +33,18 @@ _START = f'{{"journal": "{_FORMAT}", "settings": '.encode("ascii")
 _FLAGS = os.O_RDWR | os.O_APPEND | SAFE
 _HELD = 100  # new photos, until one comes that is known
 _NO_SYNC = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP}  # of a filesystem that knows no such thing
+
+
+class _Photo(Protocol):
+    """What there is a record of, or is not yet: an Item, or one whose class is known."""
+
+    @property
+    def photo(self) -> str: ...
+    @property
+    def held(self) -> int: ...
+
+
+_P = TypeVar("_P", bound=_Photo)
 
 
 def path_of(output: Path) -> Path:
@@ -138,7 +149,7 @@ class Journal:
                 raise _refused(path, error) from None
             return cls(path, settings, descriptor=descriptor, done=done, end=end, lock=stack.pop_all())
 
-    def remaining(self, items: Iterable[Item]) -> Iterator[Item]:
+    def remaining(self, items: Iterable[_P]) -> Iterator[_P]:
         """Yield the items that have no record yet.
 
         They are expected as they were at the first start, and skipped one by one. Where a photo has come or gone since,
@@ -151,7 +162,7 @@ class Journal:
         expected = next(names, None)
         missed: Counter[str] | None = None  # those done, from where the two differ
         unsure = expected is not None
-        held: list[Item] = []
+        held: list[_P] = []
         for item in items:
             if missed is None and expected is not None and item.photo != expected:
                 missed = Counter([expected, *names])

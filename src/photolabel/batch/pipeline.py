@@ -22,7 +22,8 @@ from ..images import Limits, Recipe
 from ..prepared import Prepared, prepare, refused
 from ..sources import Item
 
-_AHEAD = 4 * BATCH  # photos: decoders go on while the network is at work on a batch
+_AHEAD = 4  # batches: decoders go on while the network is at work on one
+_LEAST_AHEAD = 4  # photos, however many views each has
 _DONE = 2  # batches that wait for the caller
 _PATIENCE = 0.5  # seconds that a batch waits to be filled before it goes as it is
 _PARTING = 30.0  # seconds that a process which ends waits for a batch that is under way
@@ -31,20 +32,20 @@ _PARTING = 30.0  # seconds that a process which ends waits for a batch that is u
 class Decoders(Protocol):
     """Who prepares photos: `workers.Crew`, in processes of their own, or `Here`."""
 
-    def prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Future[Prepared]:
+    def prepare(self, item: Item, *recipes: Recipe, limits: Limits) -> Future[Prepared]:
         """Have a photo prepared; what is wrong with it is part of the result."""
 
 
 class Here:
     """Prepares photos in this process, one after the other."""
 
-    def prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Future[Prepared]:
+    def prepare(self, item: Item, *recipes: Recipe, limits: Limits) -> Future[Prepared]:
         """Prepare a photo, now."""
         done: Future[Prepared] = Future()
         if item.error is not None:
             done.set_result(refused(item.photo, item.error))
         else:
-            done.set_result(prepare(item.file(limits), recipe, limits=limits, name=item.photo))
+            done.set_result(prepare(item.file(limits), *recipes, limits=limits, name=item.photo))
         return done
 
 
@@ -64,13 +65,20 @@ def predictions(
     *,
     top: int | None,
     sure: float | None = None,
+    coverage: float | None = None,
     timing: Timing | None = None,
 ) -> Generator[Prediction]:
     """Yield one Prediction an item, in their order; `timing` is kept up to date.
 
     `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
     """
-    run = _Run(items, classifier, decoders, partial(classifier.predict, top=top, sure=sure), timing or Timing())
+    run = _Run(
+        items,
+        classifier,
+        decoders,
+        partial(classifier.predict, top=top, sure=sure, coverage=coverage),
+        timing or Timing(),
+    )
     try:
         yield from run.results()
     finally:
@@ -95,7 +103,9 @@ class _Run:
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_DONE):
             self._room.put(None)
-        self._window = _Window(_AHEAD, classifier.limits.file_bytes)
+        inputs = sum(recipe.inputs for recipe in classifier.recipes)
+        self._batch = -(-BATCH // inputs)  # photos
+        self._window = _Window(max(_LEAST_AHEAD, _AHEAD * BATCH // inputs), classifier.limits.file_bytes)
         self._stopped = threading.Event()
         self._coming: Future[Prepared] | None = None  # that the last batch did not wait for
 
@@ -128,14 +138,14 @@ class _Run:
     # -- the first thread
 
     def _feed(self) -> None:
-        recipe, limits = self._classifier.recipe, self._classifier.limits
+        recipes, limits = self._classifier.recipes, self._classifier.limits
         end: BaseException | None = None
         try:
             for item in self._items:
                 self._window.enter(item.held)
                 if self._stopped.is_set():
                     break
-                future = self._decoders.prepare(item, recipe, limits)
+                future = self._decoders.prepare(item, *recipes, limits=limits)
                 future.add_done_callback(partial(self._window.let_go, item.held))
                 del item  # its bytes, if it has any, are the decoder's now
                 self._waiting.put(future)
@@ -169,7 +179,7 @@ class _Run:
         """The next batch, none if nothing came for a while; what ended the photos; and whether there are more."""
         batch: list[Prepared] = []
         until = time.monotonic() + _PATIENCE
-        while len(batch) < BATCH:
+        while len(batch) < self._batch:
             try:
                 coming = self._coming or self._waiting.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:

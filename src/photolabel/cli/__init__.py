@@ -30,6 +30,8 @@ from .streams import ReaderGoneError, Terminated, complain, prepare
 VERBS = {
     "classify": "name what is in photos (the default: a first word that is no verb is a photo)",
     "look": "show what a network gets to see of a photo",
+    "evaluate": "say how right a model is, on photos whose classes are known",
+    "calibrate": "learn from such photos how far its probabilities are to be believed",
     "explain": "show where in a photo the evidence for a name is",
     "summary": "print the table of a network's layers",
     "plot": "draw a network as PNG or SVG",

@@ -16,18 +16,16 @@ from ..errors import OutputError, PhotoError, UsageError
 from ..output import printable
 from . import EXIT_CODES, VERBS
 from . import __doc__ as exit_codes
-from .parser import Parser, add_model_options, whole
+from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_work, probability, share, whole
 from .streams import STDIN, complain, say
 
 if TYPE_CHECKING:
     from ..batch import Journal, Tally
     from ..classifier import Classifier, Prediction
-    from ..images import Limits
     from ..progress import Watch
     from ..sidecars import Writer
 
 _ALL = "all"
-_SECONDS = 60  # workers.SECONDS, which --help has no time to import
 
 
 def parser() -> Parser:
@@ -49,7 +47,7 @@ def parser() -> Parser:
     made.add_argument("--top", type=_top, metavar="N|all", help="show the N likeliest names, or all of them")
     made.add_argument(
         "--sure",
-        type=_sure,
+        type=share,
         metavar="P",
         help="say the most specific name that is as sure as this, as in 0.9: a class, else a broader name (cat), else "
         "unsure",
@@ -59,11 +57,19 @@ def parser() -> Parser:
     )
     made.add_argument("--json", action="store_true", help="print one JSON record a photo, errors included")
     made.add_argument(
-        "--max-pixels",
-        type=whole,
-        metavar="N",
-        help="refuse larger photos before decoding (default: 100 million)",
+        "--coverage",
+        type=share,
+        metavar="SHARE",
+        help="print the smallest set of names that holds the true one as often as this, as in 0.95; for a model that "
+        "photolabel calibrate has calibrated",
     )
+    made.add_argument(
+        "--disagreeing",
+        action="store_true",
+        help="print only the photos on which the models or views disagree (fewer than three in four say the same): "
+        "those worth a look of yours",
+    )
+    add_max_pixels(made)
     found = made.add_argument_group("many photos")
     found.add_argument(
         "--from",
@@ -73,12 +79,7 @@ def parser() -> Parser:
         metavar="FILE|-",
         help="a list of photos, folders and archives, a line each or separated by NUL bytes",
     )
-    found.add_argument(
-        "--include", action="append", default=[], metavar="GLOB", help="of folders and archives take only what matches"
-    )
-    found.add_argument(
-        "--exclude", action="append", default=[], metavar="GLOB", help="of folders and archives leave out what matches"
-    )
+    add_choice(found)
     found.add_argument(
         "--output",
         "-o",
@@ -91,25 +92,7 @@ def parser() -> Parser:
         action="store_true",
         help="with --output: go on with a run that was stopped, with the model and options that it began with",
     )
-    found.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N",
-        help="processes that read and decode; 0: none but this one (default: one a processor, for one photo 0)",
-    )
-    found.add_argument(
-        "--seconds",
-        type=_seconds,
-        metavar="S",
-        help=f"how long a worker may take for a photo (default: {_SECONDS})",
-    )
-    found.add_argument(
-        "--progress",
-        choices=["auto", "plain", "none"],
-        default="auto",
-        help="what to show meanwhile, and a summary at the end: on a terminal a line that changes (auto, the default), "
-        "lines for a log (plain), or nothing (none)",
-    )
+    add_work(found)
     keywords = made.add_argument_group("keywords")
     keywords.add_argument(
         "--xmp",
@@ -118,42 +101,11 @@ def parser() -> Parser:
         "photolabel undo takes it back",
     )
     keywords.add_argument(
-        "--xmp-threshold", type=_probability, metavar="P", help="only names of at least this probability (default: 0.5)"
+        "--xmp-threshold", type=probability, metavar="P", help="only names of at least this probability (default: 0.5)"
     )
     keywords.add_argument("--dry-run", action="store_true", help="with --xmp: only say what would be written")
     add_model_options(made)
     return made
-
-
-def _probability(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a probability from 0 to 1")
-    return value
-
-
-def _sure(text: str) -> float:
-    value = _probability(text)
-    if not value:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a probability above 0")
-    return value
-
-
-def _workers(text: str) -> int:
-    return 0 if text == "0" else whole(text, most=256)
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
-    return value
 
 
 def _top(text: str) -> int | str:
@@ -178,13 +130,15 @@ def run(argv: list[str]) -> int:
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # which stands for: not there
     from .. import batch, classifier, images  # only now: --help must come at once
     from . import runs
+    from .network import loaded
     from .photos import Found
 
+    kind = runs.Kind(command=("photolabel",), option="--output", given=_given)
     tally, timing = batch.Tally(), batch.Timing()
     with ExitStack() as stack:
         if args.output is not None and not args.resume:
             batch.Journal.check(Path(args.output))
-        journal = runs.resumed(args, tally, stack)
+        journal = runs.resumed(args, kind, tally.add, stack)
         if journal is None and args.resume and batch.Journal.ended(Path(args.output)):
             complain(f"{args.output} is complete: there is nothing to go on with")
             return 0
@@ -195,16 +149,20 @@ def run(argv: list[str]) -> int:
         workers = 0 if args.workers is None and found.alone else args.workers
         decoders = batch.crew(workers, seconds=args.seconds or batch.SECONDS, stack=stack)  # starting meanwhile
         try:
-            ready = _loaded(args, limits)
+            ready = loaded(args, limits)
+            if args.disagreeing and not ready.several:
+                raise UsageError("--disagreeing goes with several models (--model vgg16+vgg19) or --views.")
             top = classifier.DEFAULT_TOP if args.top is None else None if args.top == _ALL else args.top
             chosen = args.model is not None or bool(os.environ.get("PHOTOLABEL_MODEL"))
-            journal = runs.begun(args, ready, journal, stack)
+            journal = runs.begun(args, kind, ready, journal, stack)
             watch = stack.enter_context(_watch(args, journal, alone=found.alone))
             found.count(watch)
             begun, earlier = time.monotonic(), tally.photos
             items = found.items if journal is None else journal.remaining(found.items)
             told = _Told(args, ready, journal, stack.enter_context(_keywords(args)), watch, tally)
-            stream = batch.predictions(items, ready, decoders, top=top, sure=args.sure, timing=timing)
+            stream = batch.predictions(
+                items, ready, decoders, top=top, sure=args.sure, coverage=args.coverage, timing=timing
+            )
             with closing(stream):
                 for prediction in stream:
                     told.take(prediction)
@@ -212,9 +170,9 @@ def run(argv: list[str]) -> int:
                         chosen = True
                         told.who_answers()
             if journal is not None:
-                runs.written(args, journal, labels=ready.check_top(top))
+                runs.written(args, kind, journal, labels=ready.check_top(top))
         except KeyboardInterrupt as stop:
-            raise runs.stopped(stop, journal, args) from None
+            raise runs.stopped(stop, kind, journal, args) from None
         watch.hide()
         if not tally.photos:
             complain(f"no photos found{found.left_out}")
@@ -225,11 +183,32 @@ def run(argv: list[str]) -> int:
     return EXIT_CODES[OutputError] if told.unwritten else EXIT_CODES[PhotoError] if tally.failed else 0
 
 
+def _given(args: argparse.Namespace) -> dict[str, Any]:
+    """What the records depend on, as the user says it."""
+    from . import runs
+
+    return {
+        "photos": args.photos,
+        "--from": args.lists,
+        "--include": args.include,
+        "--exclude": args.exclude,
+        "--labels": args.labels,
+        **runs.of_network(args),
+        "--top": args.top,
+        "--sure": args.sure,
+        "--coverage": args.coverage,
+        "--xmp": args.xmp or None,
+        "--xmp-threshold": args.xmp_threshold,
+    }
+
+
 def _check(args: argparse.Namespace) -> None:
     if [*args.photos, *args.lists].count(STDIN) > 1:
         raise UsageError("standard input (-) can be read once only.")
     if not args.xmp and (args.dry_run or args.xmp_threshold is not None):
         raise UsageError("--dry-run and --xmp-threshold go with --xmp.")
+    if args.disagreeing and (args.output is not None or args.xmp):
+        raise UsageError("--disagreeing is for looking at: without --output and --xmp. Their records have `opinions`.")
     if args.tree and (args.json or args.output is not None):
         raise UsageError("--tree is for people: without --json and --output.")
     if args.resume and args.output is None:
@@ -240,27 +219,6 @@ def _check(args: argparse.Namespace) -> None:
         from ..output import files
 
         files.check(Path(args.output))
-
-
-def _loaded(args: argparse.Namespace, limits: Limits) -> Classifier:
-    from .. import classifier, models
-
-    try:
-        return classifier.load(
-            args.model,
-            weights=args.weights,
-            labels=args.labels,
-            recipe=args.recipe,
-            precision=args.precision or "fp32",
-            threads=args.threads,
-            engine=args.engine or "openvino",
-            limits=limits,
-        )
-    except UsageError as error:
-        owners = [x for x in models.known() if any(y.name == args.recipe for y in models.resolve(x).recipes)]
-        if "has no recipe" not in str(error) or not owners:
-            raise
-        raise UsageError(f"{error} That one is of {', '.join(owners)}: add --model {owners[0]}") from error
 
 
 # -- what is said
@@ -307,7 +265,7 @@ class _Told:
             self._write(self._keywords, record)
         if self._journal is not None:  # last: a photo whose record is kept is done
             self._journal.add(record)
-        elif not self._args.dry_run:
+        elif not self._args.dry_run and (prediction.disagreeing or not self._args.disagreeing):
             self._show(record)
             if self._args.tree:
                 self._show_path(prediction)

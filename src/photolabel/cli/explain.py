@@ -33,7 +33,7 @@ def parser() -> Parser:
         help="gradient (VGG), activation (networks that end in an average), occlusion (any; slow); default: the first "
         "that the network allows",
     )
-    add_model_options(made, own=False)
+    add_model_options(made, own=False, views=False)
     made.add_argument(
         "--recipe", metavar="NAME", help="another recipe of that model, as in: --model vgg16 --recipe keras"
     )
@@ -45,9 +45,9 @@ def run(argv: list[str]) -> int:
     """Run the verb and return its exit code."""
     args = parser().parse_args(argv)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
-    from .. import classifier, explain  # only now: --help must come at once
+    from .. import explain, loading  # only now: --help must come at once
 
-    with classifier.load(
+    with loading.load(
         args.model,
         weights=args.weights,
         recipe=args.recipe,

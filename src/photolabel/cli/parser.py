@@ -12,6 +12,7 @@ from ..errors import UsageError
 from .streams import say
 
 _THREADS = 1024
+SECONDS = 60  # workers.SECONDS, which --help has no time to import
 # Those of `conventions`, which --help has no time to import.
 OWN_RECIPES = "torchvision, caffe, keras, tf, efficientnet-lite, unit, raw, or a JSON file"
 
@@ -60,15 +61,120 @@ def _threads(text: str) -> int:
     return whole(text, most=_THREADS)
 
 
-def add_model_options(parser: argparse.ArgumentParser, *, own: bool = True) -> None:
-    """Add the options that choose a model and how it runs; `own`: also those for files of the user's own."""
+def probability(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a probability from 0 to 1")
+    return value
+
+
+def share(text: str) -> float:
+    """Read a number above 0 and at most 1."""
+    value = probability(text)
+    if not value:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0")
+    return value
+
+
+def _workers(text: str) -> int:
+    return 0 if text == "0" else whole(text, most=256)
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+    return value
+
+
+def _scales(text: str) -> tuple[int, ...]:
+    return tuple(whole(each) for each in text.split(","))
+
+
+def add_choice(group: argparse._ArgumentGroup) -> None:
+    """Add the options that choose among the photos of folders and archives."""
+    group.add_argument(
+        "--include", action="append", default=[], metavar="GLOB", help="of folders and archives take only what matches"
+    )
+    group.add_argument(
+        "--exclude", action="append", default=[], metavar="GLOB", help="of folders and archives leave out what matches"
+    )
+
+
+def add_work(group: argparse._ArgumentGroup) -> None:
+    """Add the options for who decodes the photos, and for what is shown meanwhile."""
+    group.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        help="processes that read and decode; 0: none but this one (default: one a processor, for one photo 0)",
+    )
+    group.add_argument(
+        "--seconds",
+        type=_seconds,
+        metavar="S",
+        help=f"how long a worker may take for a photo (default: {SECONDS})",
+    )
+    group.add_argument(
+        "--progress",
+        choices=["auto", "plain", "none"],
+        default="auto",
+        help="what to show meanwhile, and a summary at the end: on a terminal a line that changes (auto, the default), "
+        "lines for a log (plain), or nothing (none)",
+    )
+
+
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    """Add the limit of a photo's pixels."""
+    parser.add_argument(
+        "--max-pixels",
+        type=whole,
+        metavar="N",
+        help="refuse larger photos before decoding (default: 100 million)",
+    )
+
+
+def add_model_options(
+    parser: argparse.ArgumentParser, *, own: bool = True, views: bool = True, uncalibrated: bool = True
+) -> None:
+    """Add the options that choose a model and how it runs.
+
+    `own`: also those for files of the user's own; `views`: also those that have it look several times.
+    """
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
         metavar="NAME|FILE",
         help="a known model (see: photolabel models) or an ONNX file; default: PHOTOLABEL_MODEL, else vgg16 if its "
-        "weights are on this machine, else the bundled efficientnet-lite2",
+        "weights are on this machine, else the bundled efficientnet-lite2"
+        + ("; several joined by + are averaged: vgg16+vgg19" if views else ""),
     )
+    if views:
+        group.add_argument(
+            "--views",
+            metavar="VIEWS",
+            help="look at each photo several times, and average: mirror, ten-crop (corners, middle, and mirrored), "
+            "multi-crop (50), dense (the whole photo, and mirrored), or two of them joined by +",
+        )
+        group.add_argument(
+            "--scales",
+            type=_scales,
+            metavar="N,N",
+            help="with these sizes of the photo's shorter side, as in 256,384,512 (default: the recipe's own)",
+        )
+    if views and uncalibrated:
+        group.add_argument(
+            "--uncalibrated",
+            action="store_true",
+            help="give the network's own probabilities, whatever photolabel calibrate has learnt",
+        )
     if own:
         group.add_argument(
             "--weights",

@@ -1,11 +1,13 @@
-"""A run with --output: what it depends on, how it is gone on with, and what to say when it was stopped."""
+"""A run whose records go into a file: what it depends on, how it is gone on with, what to say when it was stopped."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import shlex
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,49 +18,62 @@ from ..output import files
 from .streams import STDIN, Terminated
 
 if TYPE_CHECKING:
-    from ..batch import Journal, Tally
+    from ..batch import Journal
     from ..classifier import Classifier
 
 
+_DESTINATIONS = {"--from": "lists"}
 _DEFAULTS = {"--precision": "fp32", "--engine": "openvino", "--top": DEFAULT_TOP}
 
 
-def _given(args: argparse.Namespace) -> dict[str, Any]:
-    """What the records depend on, as the user says it."""
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A verb whose runs can be gone on with: how it is called, by which option its file, and what records depend on.
+
+    `given` reads that from the arguments, by their options; those without a dash are lists of words.
+    """
+
+    command: tuple[str, ...]
+    option: str
+    given: Callable[[argparse.Namespace], dict[str, Any]]
+
+
+def of_network(args: argparse.Namespace) -> dict[str, Any]:
+    """What records depend on that is of the network and of how it looks at photos, as the user says it."""
     return {
-        "photos": args.photos,
-        "--from": args.lists,
-        "--include": args.include,
-        "--exclude": args.exclude,
         "--model": args.model,
         "--weights": args.weights,
-        "--labels": args.labels,
         "--recipe": args.recipe,
+        "--views": args.views,
+        "--scales": args.scales and list(args.scales),
+        "--uncalibrated": args.uncalibrated or None,
         "--precision": args.precision,
         "--engine": args.engine,
         "--threads": args.threads,
-        "--top": args.top,
-        "--sure": args.sure,
         "--max-pixels": args.max_pixels,
-        "--xmp": args.xmp or None,
-        "--xmp-threshold": args.xmp_threshold,
-        "folder": str(Path.cwd()),
     }
 
 
-def resumed(args: argparse.Namespace, tally: Tally, stack: ExitStack) -> Journal | None:
-    """The run to go on with, if there is one; then the arguments are its own."""
-    journal = batch.Journal.resume(Path(args.output), tally.add) if args.resume else None
+def _given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
+    return {**kind.given(args), "folder": str(Path.cwd())}
+
+
+def resumed(
+    args: argparse.Namespace, kind: Kind, seen: Callable[[Mapping[str, Any]], None], stack: ExitStack
+) -> Journal | None:
+    """The run to go on with, if there is one; then the arguments are its own. `seen` is called with its records."""
+    journal = batch.Journal.resume(Path(args.output), seen) if args.resume else None
     if journal is not None:
         stack.enter_context(journal)
-        began = batch.pinned(_given(args), journal.settings.get("arguments"), defaults=_DEFAULTS)
-        args.photos, args.lists = began["photos"], began["--from"]
-        for option in began.keys() - {"photos", "--from", "folder"}:
-            setattr(args, option.removeprefix("--").replace("-", "_"), began[option])
+        began = batch.pinned(_given(args, kind), journal.settings.get("arguments"), defaults=_DEFAULTS)
+        for option in began.keys() - {"folder"}:
+            setattr(args, _DESTINATIONS.get(option, option.removeprefix("--").replace("-", "_")), began[option])
     return journal
 
 
-def begun(args: argparse.Namespace, ready: Classifier, journal: Journal | None, stack: ExitStack) -> Journal | None:
+def begun(
+    args: argparse.Namespace, kind: Kind, ready: Classifier, journal: Journal | None, stack: ExitStack
+) -> Journal | None:
     """The journal of a run with --output, begun or checked against the network that is there now."""
     if args.output is None:
         return None
@@ -66,34 +81,46 @@ def begun(args: argparse.Namespace, ready: Classifier, journal: Journal | None, 
         if args.model is None and args.weights is None:
             args.model = os.environ.get("PHOTOLABEL_MODEL") or ready.model.name  # tomorrow's default may be another one
         args.threads = args.threads or engine.available_threads()
-        settings = {"arguments": _given(args), "network": ready.digest, "photolabel": __version__}
+        settings = {
+            "arguments": _given(args, kind),
+            "network": ready.digest,
+            "calibration": ready.calibration and ready.calibration.digest,
+            "photolabel": __version__,
+        }
         return stack.enter_context(batch.Journal.begin(Path(args.output), settings))
     if journal.settings.get("network") != ready.digest:
         raise UsageError(
             f"{args.output}: the run began with another network under this name. Write to another file, or remove "
             f"{journal.path.name} to start anew."
         )
+    if journal.settings.get("calibration") != (ready.calibration and ready.calibration.digest):
+        raise UsageError(
+            f"{args.output}: the model has been calibrated anew since the run began, so its probabilities would be "
+            f"others. Write to another file, or remove {journal.path.name} to start anew."
+        )
     return journal
 
 
-def written(args: argparse.Namespace, journal: Journal, *, labels: int) -> None:
+def written(args: argparse.Namespace, kind: Kind, journal: Journal, *, labels: int) -> None:
     """Make the output of the journal, which is then no longer needed."""
     try:
         files.write(Path(args.output), journal.lines(), labels=labels)
     except OutputError as error:
-        raise OutputError(f"{error} {_kept(journal, args)}") from None
+        raise OutputError(f"{error} {_kept(journal, kind, args)}") from None
     journal.remove()
 
 
-def stopped(stop: KeyboardInterrupt, journal: Journal | None, args: argparse.Namespace) -> KeyboardInterrupt:
+def stopped(
+    stop: KeyboardInterrupt, kind: Kind, journal: Journal | None, args: argparse.Namespace
+) -> KeyboardInterrupt:
     """What to tell whoever stopped us."""
     if journal is None:
         return stop
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-    return type(stop)(f"{how}; {_kept(journal, args)}")
+    return type(stop)(f"{how}; {_kept(journal, kind, args)}")
 
 
-def _kept(journal: Journal, args: argparse.Namespace) -> str:
-    command = shlex.join(["photolabel", "--resume", f"--output={args.output}"])
-    fed = ", with the same standard input" if STDIN in (*args.photos, *args.lists) else ""
+def _kept(journal: Journal, kind: Kind, args: argparse.Namespace) -> str:
+    command = shlex.join([*kind.command, "--resume", f"{kind.option}={args.output}"])
+    fed = ", with the same standard input" if STDIN in (*args.photos, *getattr(args, "lists", ())) else ""
     return f"what is done ({journal.done:,}) is kept in {journal.path}. To go on{fed}: {command}"

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
+from ..prediction import SHOWN
+
 Record: TypeAlias = Mapping[str, Any]  # of the schema photolabel/1: `Prediction.record()`
 
 # C0 and C1 control characters, line and paragraph separators, what turns the direction of writing, and the
@@ -30,27 +32,48 @@ def printable(text: str) -> str:
 
 
 def line(record: Record, *, named: bool) -> str:
-    """Return `name (p%)`, or `path: name (p%)` if `named`; of a photo with an error `error: why`."""
+    """Return `name (p%)`, or `path: name (p%)` if `named`; of a photo with an error `error: why`.
+
+    Where a set of names was asked for, they follow each other, the likeliest first.
+    """
     error, answer = record["error"], record["answer"]
     if error:
         text = f"error: {error['message']}"
+    elif record.get("names"):  # an older record has no such field
+        text = _names(record["names"]["labels"])
     elif answer["kind"] == "unsure":
-        text = "unsure"
+        text = "unsure (none of its classes)" if answer.get("reason") == "none of its classes" else "unsure"
     else:
         text = f"{answer['name']} ({answer['probability'] * 100:.2f}%)"
     return f"{printable(record['photo'] or '-')}: {printable(text)}" if named else printable(text)
 
 
+def _names(labels: Sequence[Mapping[str, Any]]) -> str:
+    shown = [f"{label['name']} ({label['probability'] * 100:.2f}%)" for label in labels[:SHOWN]]
+    more = len(labels) - len(shown)
+    return ", ".join(shown) + (f", and {more:,} more" if more else "")
+
+
 def table(record: Record, *, named: bool) -> str:
-    """Return the labels of a record as aligned lines of name and per cent, under the photo's name if `named`."""
+    """Return the labels of a record as aligned lines, under the photo's name if `named`.
+
+    A line has the name, per cent, and what people say where that is another word.
+    """
     names = [printable(label["name"]) for label in record["labels"]]
     width = max(map(len, names))
     indent = "  " if named else ""
     lines = [
-        f"{indent}{name:<{width}}  {label['probability'] * 100:6.2f}%"
+        f"{indent}{name:<{width}}  {label['probability'] * 100:6.2f}%{_in_other_words(label)}"
         for name, label in zip(names, record["labels"], strict=True)
     ]
     return "\n".join([f"{printable(record['photo'] or '-')}:", *lines] if named else lines)
+
+
+def _in_other_words(label: Mapping[str, Any]) -> str:
+    everyday = label.get("everyday")
+    if everyday is None or everyday.casefold() == label["name"].replace("_", " ").casefold():
+        return ""
+    return f"  {printable(everyday)}"
 
 
 def json_line(record: Record) -> str:

@@ -32,6 +32,8 @@ def columns(labels: int) -> list[str]:
         *(f"{what}_{place}" for place in range(1, labels + 1) for what in ("name", "probability")),
         *("error_code", "error_message", "model", "recipe", "precision", "sha256", "bytes"),
         *("format", "width", "height", "orientation", "scale"),
+        *("everyday", "reason", "names", "agreement"),
+        *("truth_name", "truth_wnid", "truth_probability", "truth_rank"),
     ]
 
 
@@ -41,6 +43,7 @@ def _row(record: Record, labels: int) -> list[Any]:
         raise UsageError(f"a record has {len(record['labels'])} labels where at most {labels} were announced.")
     answer, error = record["answer"] or {}, record["error"] or {}
     file, decoding = record["file"] or {}, record["decoding"] or {}
+    names = record.get("names")  # an older record has no such field
     cells = [
         *map(answer.get, ("kind", "name", "wnid", "probability")),
         *(*ranked, *[None] * (2 * labels - len(ranked))),
@@ -48,6 +51,10 @@ def _row(record: Record, labels: int) -> list[Any]:
         *map(record.get, ("model", "recipe", "precision")),
         *map(file.get, ("sha256", "bytes")),
         *map(decoding.get, ("format", "width", "height", "orientation", "scale")),
+        *map(answer.get, ("everyday", "reason")),
+        "; ".join(label["name"] for label in names["labels"]) if names else None,
+        (record.get("opinions") or {}).get("agreement"),
+        *map((record.get("truth") or {}).get, ("name", "wnid", "probability", "rank")),
     ]
     # A name with ./ before it leads to the same file; one with an apostrophe would not.
     return [_harmless(record["photo"], "./"), *(_harmless(cell, "'") for cell in cells)]

@@ -42,6 +42,8 @@ def _pyarrow() -> Any:
 def _schema(arrow: Any) -> Any:
     text, whole, number, truth = arrow.string(), arrow.int64(), arrow.float64(), arrow.bool_()
     known = [("wnid", text), ("name", text), ("probability", number)]
+    label = arrow.struct([("index", whole), *known, ("everyday", text)])
+    said = [("model", text), ("recipe", text), ("views", whole), ("label", label), ("agreement", number)]
     sizes = [(name, whole) for name in ("width", "height", "orientation", "scale")]
     decoding = [("format", text), *sizes, ("mode", text), ("profile", truth), ("transparent", truth)]
     return arrow.schema(
@@ -52,11 +54,15 @@ def _schema(arrow: Any) -> Any:
             ("model", text),
             ("recipe", text),
             ("precision", text),
-            ("labels", arrow.list_(arrow.struct([("index", whole), *known]))),
-            ("answer", arrow.struct([("kind", text), *known])),
+            ("labels", arrow.list_(label)),
+            ("answer", arrow.struct([("kind", text), *known, ("everyday", text), ("reason", text)])),
             ("error", arrow.struct([("code", text), ("message", text)])),
             ("file", arrow.struct([("sha256", text), ("bytes", whole)])),
             ("decoding", arrow.struct(decoding)),
+            ("names", arrow.struct([("coverage", number), ("labels", arrow.list_(label))])),
+            ("opinions", arrow.struct([("agreement", number), ("members", arrow.list_(arrow.struct(said)))])),
+            ("calibration", arrow.struct([("digest", text), ("temperature", number)])),
+            ("truth", arrow.struct([("index", whole), *known, ("rank", whole)])),
         ]
     )
 

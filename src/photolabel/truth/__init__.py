@@ -40,6 +40,16 @@ class Labelled:
     item: Item
     index: int
 
+    @property
+    def photo(self) -> str:
+        """What a record calls it."""
+        return self.item.photo
+
+    @property
+    def held(self) -> int:
+        """How many bytes of the photo the item itself holds."""
+        return self.item.held
+
 
 class LabelledPhotos(Iterator[Labelled]):
     """The photos of `labelled`, one after the other, and what has been seen of them so far."""

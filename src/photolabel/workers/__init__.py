@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -32,7 +32,7 @@ _START = 60.0  # seconds that a worker may take to start, on a machine that is b
 _TICK = 0.1  # seconds between two looks for workers that are overdue
 _TRIES = 2  # of a photo, and of a start: what ended the worker may have been something else
 
-_Task: TypeAlias = tuple["Future[Prepared]", Item, Recipe, Limits]
+_Task: TypeAlias = tuple["Future[Prepared]", Item, Sequence[Recipe], Limits]
 
 
 class Crew:
@@ -56,7 +56,7 @@ class Crew:
         for thread in self._threads:
             thread.start()
 
-    def prepare(self, item: Item, recipe: Recipe, limits: Limits = DEFAULT_LIMITS) -> Future[Prepared]:
+    def prepare(self, item: Item, *recipes: Recipe, limits: Limits = DEFAULT_LIMITS) -> Future[Prepared]:
         """Have a photo prepared as `prepared.prepare` does it; a worker that dies of it is an error of the photo.
 
         The future's only exception is `UsageError`, where this system lets no worker start, or the crew was closed
@@ -69,7 +69,7 @@ class Crew:
         with self._lock:
             if self._closed.is_set() or os.getpid() != self._home:  # fork() takes no threads along
                 raise _closed()
-            self._tasks.put((future, item, recipe, limits))
+            self._tasks.put((future, item, recipes, limits))
         return future
 
     def _serve(self, worker: _Worker) -> None:
@@ -112,11 +112,11 @@ class Crew:
         self.close()
 
 
-def _do(worker: _Worker, future: Future[Prepared], item: Item, recipe: Recipe, limits: Limits) -> None:
+def _do(worker: _Worker, future: Future[Prepared], item: Item, recipes: Sequence[Recipe], limits: Limits) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        made = worker.prepare(item, recipe, limits)
+        made = worker.prepare(item, recipes, limits)
     except BaseException as error:  # whatever it is, it is the caller's
         future.set_exception(error)
         del future  # its traceback knows this frame
@@ -153,13 +153,13 @@ class _Worker:
         self.close()
         raise _closed() if self._ended else _no_workers()
 
-    def prepare(self, item: Item, recipe: Recipe, limits: Limits) -> Prepared:
+    def prepare(self, item: Item, recipes: Sequence[Recipe], limits: Limits) -> Prepared:
         """Have one photo prepared."""
         for _ in range(_TRIES):
             process = self.start()
             with self._at_most(self._seconds) as begun, suppress(wire.WireError, OSError):
-                wire.ask(process.questions, item, recipe, limits)
-                return wire.answer(process.answers, item.photo, recipe, limits)
+                wire.ask(process.questions, item, recipes, limits)
+                return wire.answer(process.answers, item.photo, recipes, limits)
             late = time.monotonic() - begun >= self._seconds
             self.close()
             if self._ended:

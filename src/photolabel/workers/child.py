@@ -34,9 +34,9 @@ def main(questions: int, answers: int, seconds: float) -> None:
     ):
         wire.send(going, {})
         while True:
-            item, recipe, limits = wire.question(coming)
+            item, recipes, limits = wire.question(coming)
             alarm(int(min(2 * seconds + 10, _LONGEST)))
-            made = prepare(item.file(limits), recipe, limits=limits)
+            made = prepare(item.file(limits), *recipes, limits=limits)
             wire.reply(going, made)
             del item, made
             alarm(0)

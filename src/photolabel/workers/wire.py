@@ -83,19 +83,19 @@ def receive(stream: Stream, *, most: int, most_head: int = _MOST_HEAD) -> tuple[
 # -- the question
 
 
-def ask(stream: Stream, item: Item, recipe: Recipe, limits: Limits) -> None:
+def ask(stream: Stream, item: Item, recipes: Sequence[Recipe], limits: Limits) -> None:
     """Send a photo to be prepared."""
     head = {
         "path": item.path,
         "member": None if item.member is None else asdict(item.member),
         "held": item.data is not None,
-        "recipe": recipe.to_dict(),
+        "recipes": [recipe.to_dict() for recipe in recipes],
         "limits": asdict(limits),
     }
     send(stream, head, item.data or b"")
 
 
-def question(stream: Stream) -> tuple[Item, Recipe, Limits]:
+def question(stream: Stream) -> tuple[Item, list[Recipe], Limits]:
     """Return the next photo to be prepared; what it is called stays here. Raises EOFError when there are no more."""
     any_length = 1 << 62  # from our own parent, which keeps to limits of its own
     head, body = receive(stream, most=any_length, most_head=any_length)
@@ -110,7 +110,7 @@ def question(stream: Stream) -> tuple[Item, Recipe, Limits]:
             }
         )
     item = Item(photo="", path=head["path"], member=member, data=body if head["held"] else None)
-    return item, Recipe.from_dict(head["recipe"]), Limits(**head["limits"])
+    return item, [Recipe.from_dict(each) for each in head["recipes"]], Limits(**head["limits"])
 
 
 # -- the answer
@@ -128,13 +128,13 @@ def reply(stream: Stream, made: Prepared) -> None:
     send(stream, head, b"".join(np.ascontiguousarray(view).data.cast("B") for view in made.views))
 
 
-def answer(stream: Stream, photo: str, recipe: Recipe, limits: Limits) -> Prepared:
+def answer(stream: Stream, photo: str, recipes: Sequence[Recipe], limits: Limits) -> Prepared:
     """Return what became of a photo. Raises WireError where the worker died, or does not make sense."""
     try:
-        head, body = receive(stream, most=recipe.most_bytes)
+        head, body = receive(stream, most=sum(recipe.most_bytes for recipe in recipes))
         error = None if head["error"] is None else _error(*head["error"])
         shapes = _shapes(head["shapes"])
-        if shapes if error is not None else not recipe.allows(shapes):
+        if shapes if error is not None else not _allow(recipes, shapes):
             raise WireError
         return Prepared(
             photo=photo,
@@ -146,6 +146,16 @@ def answer(stream: Stream, photo: str, recipe: Recipe, limits: Limits) -> Prepar
         )
     except (EOFError, OSError, KeyError, TypeError, ValueError) as error:
         raise WireError from error
+
+
+def _allow(recipes: Sequence[Recipe], shapes: Sequence[tuple[int, int]]) -> bool:
+    """Whether the views of a photo, by one recipe after the other, can be so many, and of these heights and widths."""
+    start = 0
+    for recipe in recipes:
+        if not recipe.allows(shapes[start : start + recipe.inputs]):
+            return False
+        start += recipe.inputs
+    return start == len(shapes)
 
 
 def _shapes(values: object) -> list[tuple[int, int]]:

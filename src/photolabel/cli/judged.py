@@ -1,0 +1,84 @@
+"""Photos whose classes are known, as the command line gives them: what evaluate and calibrate share."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..output import printable
+from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_work
+from .streams import complain
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+    from ..images import Limits
+    from ..prediction import Prediction
+    from ..progress import Watch
+    from ..truth import LabelledPhotos
+
+
+def add_options(made: Parser, *, uncalibrated: bool) -> None:
+    """Add the options of photos whose classes are known, and of the model that is to name them."""
+    made.add_argument(
+        "photos",
+        nargs="*",
+        metavar="PHOTOS",
+        help="folders or archives of photos: a folder a class, named by WordNet ids or classes; files whose names "
+        "begin with such an id; or any, with --labels",
+    )
+    made.add_argument(
+        "--labels",
+        dest="truth",
+        metavar="FILE",
+        help="what the photos show: Caffe's val.txt, the ground truth of ImageNet's development kit (its meta.mat "
+        "beside it), or a CSV of path,label",
+    )
+    add_max_pixels(made)
+    add_choice(made.add_argument_group("photos"))
+    add_work(made.add_argument_group("work"))
+    add_model_options(made, own=False, uncalibrated=uncalibrated)
+    made.add_argument("--recipe", metavar="NAME|FILE", help="another recipe of that model; as for photolabel --recipe")
+    made.add_argument("--weights", metavar="FILE", help="use this file's weights instead of the published ones")
+    made.add_argument(
+        "--classes",
+        dest="labels",
+        metavar="FILE",
+        help="the classes of an ONNX file of your own that does not describe itself: a file of names, or imagenet",
+    )
+
+
+def watched(stream: Iterable[Prediction], watch: Watch) -> Iterator[Prediction]:
+    """Pass predictions on, and say how far they have come, and what is wrong with a photo."""
+    failed = 0
+    for prediction in stream:
+        if prediction.error is not None:
+            failed += 1
+            watch.hide()
+            complain(printable(f"{prediction.photo}: {prediction.error}"))
+        watch.step(errors=failed, last=printable(str(prediction)))
+        yield prediction
+
+
+def given(args: argparse.Namespace) -> dict[str, Any]:
+    """What is judged, and who judges, as the user says it."""
+    from . import runs
+
+    return {
+        "photos": args.photos,
+        "--labels": args.truth,
+        "--include": args.include,
+        "--exclude": args.exclude,
+        "--classes": args.labels,
+        **runs.of_network(args),
+    }
+
+
+def labelled(args: argparse.Namespace, ready: Classifier, limits: Limits) -> tuple[LabelledPhotos, Counter[str]]:
+    """The photos with their classes, and what has been passed over so far."""
+    from .. import sources, truth
+
+    passed: Counter[str] = Counter()
+    items = sources.find(args.photos, include=args.include, exclude=args.exclude, left_out=passed, limits=limits)
+    return truth.labelled(items, ready.model.labels, file=args.truth), passed

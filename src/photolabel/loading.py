@@ -1,0 +1,184 @@
+"""Names and files -> a Classifier, ready to run."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import artefacts, calibration, foreign, images, metadata, models
+from . import engine as engines
+from .classifier import DEFAULT_TOP, Classifier
+from .errors import UsageError
+from .member import Member, Network
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from .models import Model
+    from .prediction import Prediction
+
+_MOST_MEMBERS = 8
+
+
+def load(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+    views: str | None = None,
+    scales: Sequence[int] | Callable[[int], Sequence[int]] = (),
+    precision: str = "fp32",
+    threads: int | None = None,
+    engine: str = "openvino",
+    limits: images.Limits = images.DEFAULT_LIMITS,
+    calibrated: bool = True,
+) -> Classifier:
+    """Return a classifier: a model by name (`"vgg16"`) or the path of an ONNX file, ready to run.
+
+    Several models joined by +, as in `"vgg16+vgg19"`, are averaged: their classes must be the same.
+
+    Without `model`, the one that PHOTOLABEL_MODEL names, else VGG16 where its weights are on this machine, else the
+    bundled one. A named model whose weights are missing is downloaded (553 MB for VGG16), with a progress bar on a
+    terminal. `weights` is a file to use instead of the published weights, in any format that `photolabel.weights`
+    reads; without `model` it says itself whether it is VGG16 or VGG19, and torchvision's or Oxford's, and a safetensors
+    file that `photolabel.export` wrote says all of itself. `recipe` is the way to make the input (`"crop"`, `"keras"`,
+    ...), by default the model's own. An ONNX file that photolabel did not make needs `labels`, a file of its classes or
+    the word `"imagenet"`, and as `recipe` one of `photolabel.conventions` (`"torchvision"`, ...) or a JSON file of that
+    form. `precision` is `"fp32"`, `"bf16"` where the processor has it, or `"int8"`: weights of a quarter of the size,
+    faster, and probabilities that differ a little (`photolabel models verify NAME --precision int8 PHOTO ...` says by
+    how much). `threads` is how many processors to use, by default all. `engine` is what runs the network: `"openvino"`,
+    or `"onnxruntime"`, an extra, which runs it on a GPU where the installed package can. Raises a `ModelError` or
+    `StoreError` where there is no model to be had, `MissingExtraError` where the engine is not installed, and
+    `UsageError` for a wrong argument.
+
+    `views` has the network look at each photo several times, and averages: `"mirror"`, `"ten-crop"`, `"multi-crop"`,
+    `"dense"`, or two of them joined by +; `scales` are the sides in pixels that the photo's shorter side is scaled to
+    for that (`images.Recipe`), or a function from the size of the network's input to them. `calibrated` has the
+    probabilities corrected by what `photolabel calibrate` learnt of exactly these networks, recipes and precision,
+    where it did.
+    """
+    return _load(
+        _Asked(
+            model=model,
+            weights=weights,
+            labels=labels,
+            recipe=recipe,
+            views=views,
+            scales=scales if callable(scales) else tuple(scales),
+            precision=precision,
+            threads=threads,
+            engine=engine,
+            limits=limits,
+            calibrated=calibrated,
+        )
+    )
+
+
+def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:
+    """Name what is in one photo: `load`, `classify` and `close` in one, for a first look or a short script.
+
+    Loading takes far longer than looking: for more than one photo, `load` a classifier and keep it.
+    """
+    with load(model) as classifier:
+        return classifier.classify(photo, top=top)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """The arguments of `load`, by which another process loads the same again."""
+
+    model: str | os.PathLike[str] | None
+    weights: str | os.PathLike[str] | None
+    labels: str | os.PathLike[str] | None
+    recipe: str | os.PathLike[str] | None
+    views: str | None
+    scales: tuple[int, ...] | Callable[[int], Sequence[int]]
+    precision: str
+    threads: int | None
+    engine: str
+    limits: images.Limits
+    calibrated: bool
+
+
+def _load(asked: _Asked) -> Classifier:
+    names = _several(asked.model)
+    found = [_found(replace(asked, model=name)) for name in names] if names else [_found(asked)]
+    ways = (asked.views or "one").split("+")
+    if len(found) * len(ways) > _MOST_MEMBERS:
+        raise UsageError(f"expected at most {_MOST_MEMBERS} models times views, got {len(found) * len(ways)}.")
+    members: list[Member] = []
+    try:
+        for described, network, recipe, _ in found:
+            scales = tuple(asked.scales(recipe.size)) if callable(asked.scales) else asked.scales
+            for way in ways:
+                looked = replace(recipe, views=way, scales=scales)  # type: ignore[arg-type]  # it is checked
+                cut = engines.Cut(dense=True) if way == "dense" else engines.WHOLE
+                members.append(Member(described, network.open(cut), looked, network))
+        again = asked if names else replace(asked, model=found[0][3])
+        made = Classifier.of(members, limits=asked.limits, reload=(_load, (again,)))
+        learnt = calibration.kept(made.identity) if asked.calibrated else None
+        if learnt is not None:
+            made = Classifier.of(members, limits=asked.limits, calibration=learnt, reload=(_load, (again,)))
+    except BaseException:
+        for member in members:
+            member.close()
+        raise
+    return made
+
+
+def _several(model: str | os.PathLike[str] | None) -> list[str]:
+    """The names of several models; none where it is one."""
+    name = os.environ.get("PHOTOLABEL_MODEL") if model is None else model
+    if not isinstance(name, str) or "+" not in name or os.path.lexists(name):
+        return []
+    return name.split("+")
+
+
+def _found(asked: _Asked) -> tuple[Model, Network, images.Recipe, str | Path | None]:
+    """One model, its network, how it looks at photos, and what to call it when it is loaded again."""
+    if asked.labels is not None:
+        return _foreign(asked, asked.labels)
+    if asked.recipe is not None and not isinstance(asked.recipe, str):
+        raise UsageError(
+            f"recipe={os.fspath(asked.recipe)!r}: a file of a recipe goes with labels, for a network of your own."
+        )
+    weights = None if asked.weights is None else Path(asked.weights)
+    pinned = os.environ.get("PHOTOLABEL_MODEL")
+    if asked.model is not None:
+        known = models.resolve(asked.model)  # type: ignore[arg-type]
+    elif weights is not None:
+        known = models.described(weights) or (models.resolve(pinned) if pinned else models.fitting(weights))
+    else:
+        known = artefacts.default()
+    known.recipe(asked.recipe)  # a wrong name should not wait for a download
+    path = artefacts.locate(known, weights_file=weights)
+    described = models.read(path) if known.path is None else known
+    network = _network(described, path, asked)
+    # By what it turned out to be: the default may be another model where, or when, it is unpickled.
+    # A file may call itself anything. Neither name nor path: the weights say what they are.
+    name = known.name if known == models.known().get(known.name) else known.path
+    return described, network, described.recipe(asked.recipe), name
+
+
+def _foreign(asked: _Asked, labels: str | os.PathLike[str]) -> tuple[Model, Network, images.Recipe, str | Path | None]:
+    """The classifier in a user's ONNX file that does not describe itself."""
+    model = asked.model or os.environ.get("PHOTOLABEL_MODEL")
+    if asked.weights is not None or not model:
+        raise UsageError(
+            "labels are for an ONNX file of your own, which has its weights: "
+            "--model FILE.onnx --labels FILE --recipe NAME."
+        )
+    network = foreign.describe(model, labels_file=labels, recipe=asked.recipe)
+    path = foreign.adapted(network)
+    described = models.read(path)
+    return described, _network(described, path, asked), described.recipe(), network.path
+
+
+def _network(described: Model, path: Path, asked: _Asked) -> Network:
+    """The network of `described` at `path`, quantized first where that was asked for."""
+    if asked.precision == "int8" and metadata.read(path).get("photolabel.precision") != "int8":
+        path = artefacts.quantized(described, path)
+    return Network(path=path, precision=asked.precision, threads=asked.threads, runtime=asked.engine)

@@ -1,0 +1,154 @@
+"""One network, and how it looks at photos: what a classifier is made of."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from . import engine, store
+from .errors import InvalidModelError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from .images import Recipe
+    from .models import Model
+
+BATCH = 16  # inputs in one run of the network: more are no faster
+
+
+@dataclass(frozen=True, kw_only=True)
+class Network:
+    """A network's file and how it is run."""
+
+    path: Path
+    precision: str
+    threads: int | None
+    runtime: str
+
+    def open(self, cut: engine.Cut = engine.WHOLE) -> engine.Engine:
+        """Return the network, or a cut of it, ready to run."""
+        return engine.open_engine(
+            self.path, precision=self.precision, threads=self.threads, cut=cut, runtime=self.runtime
+        )
+
+
+class Member:
+    """A model, its network ready to run, and the recipe by which it looks at photos. Safe to use from several threads.
+
+    `network` is where the network came from, None for one that was not read from a file. Raises `InvalidModelError`
+    where network, labels and recipe do not go together.
+    """
+
+    def __init__(self, model: Model, run: engine.Engine, recipe: Recipe, network: Network | None = None) -> None:
+        self.model, self.recipe, self.network = model, recipe, network
+        self._run = run
+        self._part: tuple[engine.Cut, engine.Engine] | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+        side, (main, *_) = recipe.size, run.shapes.values()
+        pictures = len(run.shape) == 4 and run.shape[0] in (None, 1) and run.shape[3] in (None, 3)
+        if not pictures or len(main) != 2 or main[1] is None:
+            raise InvalidModelError(
+                f"{model.name}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes)."
+            )
+        if main[1] != len(model.labels):
+            raise InvalidModelError(f"{model.name} names {len(model.labels)} classes but its network has {main[1]}.")
+        if not all(have in (None, side) for have in run.shape[1:3]):
+            raise InvalidModelError(
+                f"{model.name}: its network takes {run.shape[2]} x {run.shape[1]} pixels, but the recipe "
+                f"{recipe.name} makes {side} x {side}."
+            )
+
+    @property
+    def precision(self) -> str:
+        """The arithmetic in use: `fp32`."""
+        return self._run.precision
+
+    @property
+    def runtime(self) -> str:
+        """What runs the network, a key of `engine.RUNTIMES`."""
+        return self._run.runtime
+
+    @property
+    def digest(self) -> str | None:
+        """`sha256:` and the hash of the network's file; None if there is none."""
+        return None if self.network is None else store.Store().known_digest(self.network.path)
+
+    def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the probabilities of prepared pixels, float32 (N, height, width, 3) RGB 0..255: float32 (N, classes).
+
+        Raises `InvalidModelError` for what are no probabilities.
+        """
+        probabilities = self._run(pixels)
+        # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
+        if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-3):
+            raise InvalidModelError(
+                f"{self.model.name}: its network does not answer with probabilities, which lie in 0..1 and sum to 1. "
+                "Does it end before its softmax?"
+            )
+        return probabilities
+
+    def opinions(self, photos: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.float32]]:
+        """Return what the network says of each view of each photo: float32 (views, classes) a photo, in order.
+
+        Views are (height, width, 3) uint8, RGB 0..255. Those of one size run together, in batches of about `BATCH`
+        inputs of the recipe's own size, whichever photo they are of.
+        """
+        found = [np.empty((len(views), len(self.model.labels)), np.float32) for views in photos]
+        alike: defaultdict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
+        for photo, views in enumerate(photos):
+            for view, pixels in enumerate(views):
+                alike[pixels.shape].append((photo, view))
+        for (height, width, _), places in alike.items():
+            most = max(1, BATCH * self.recipe.size**2 // (height * width))
+            for batch in np.array_split(np.arange(len(places)), -(-len(places) // most)):
+                chosen = [places[i] for i in batch]
+                stacked = np.stack([photos[photo][view] for photo, view in chosen]).astype(np.float32)
+                for (photo, view), probabilities in zip(chosen, self.run(stacked), strict=True):
+                    found[photo][view] = probabilities
+        return found
+
+    def part(self, cut: engine.Cut) -> engine.Engine:
+        """Return a cut of the network, opened at the first use and kept until another is asked for; not to be closed.
+
+        Raises `UsageError` for a layer that is not there.
+        """
+        with self._lock:
+            if self._closed:
+                raise UsageError("this classifier is closed.")
+            if self.network is None:
+                raise UsageError("only a classifier made by photolabel.load has parts.")
+            if self._part is None or self._part[0] != cut:
+                self._part = None  # let go of first, but not closed: another thread may be at work with it
+                self._part = (cut, self.network.open(cut))
+            return self._part[1]
+
+    def layer_before_classes(self) -> str:
+        """Return the name of the layer that the classes are read from. Raises `UsageError` where it has none."""
+        if self.network is None:
+            raise UsageError("only a classifier made by photolabel.load gives features.")
+        spec = self.model.spec
+        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(self.network.path)
+        found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
+        if found is None:
+            raise UsageError(
+                f"{self.model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
+                f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
+            )
+        return found
+
+    def close(self) -> None:
+        """Free the network's memory. Closing twice does no harm."""
+        self._run.close()
+        with self._lock:
+            self._closed = True
+            if self._part is not None:
+                self._part[1].close()
+                self._part = None
