@@ -424,7 +424,7 @@ def test_shapes_that_a_file_states_do_not_bind_another_size(tiny: Path, tmp_path
     path = tmp_path / "stated.onnx"
     onnx.save(onnx.shape_inference.infer_shapes(onnx.load(tiny)), path)
     cut = engine.Cut(layers=("block5_pool",), only=True, size=(64, 96))
-    assert not onnx.load_from_string(cuts.read(path, cut)[0]).graph.value_info
+    assert not onnx.load_from_string(cuts.read(path, cut).network).graph.value_info
     assert engine.open_engine(path, cut=cut, runtime=runtime)(np.ones((1, 64, 96, 3), np.float32)).shape == (1, 2, 3, 8)
 
 
@@ -446,9 +446,9 @@ def test_a_size_turned_into_pictures_is_no_answer(tmp_path: Path, runtime: str) 
 
 def test_what_is_not_asked_for_is_neither_kept_nor_computed(tiny: Path) -> None:
     whole = onnx.load(tiny)
-    data, outputs = cuts.read(tiny, engine.Cut(layers=("block2_conv1",), only=True))
-    part = onnx.load_from_string(data)
-    assert outputs == {"block2_conv1": True}
+    made = cuts.read(tiny, engine.Cut(layers=("block2_conv1",), only=True))
+    part = onnx.load_from_string(made.network)
+    assert made.outputs == {"block2_conv1": True} and made.least == (0, 0)
     assert not any("block3" in each.name or "fc" in each.name for each in part.graph.initializer)
     assert len(part.graph.node) < len(whole.graph.node) and part.graph.node[-1].output == ["block2_conv1"]
 

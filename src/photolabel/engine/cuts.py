@@ -15,6 +15,7 @@ from typing import Any
 
 from .. import graph
 from ..errors import InvalidModelError, UsageError
+from . import dense
 
 NO_PICTURE_NETWORK = "expected a network from pixels, its one input, to outputs that have names."
 # The layer before the classes, by what photolabel's own networks call it.
@@ -29,18 +30,23 @@ class Cut:
 
     `layers` names inner tensors to be given out, float32, those of rank 4 channels last (N, H, W, C): beside the
     network's own output, or with `only` instead of it. `size` is another height and width of the
-    input, None for any, for what lies before dense layers.
+    input, None for any, for what lies before dense layers. `dense` makes those convolutions, so that the whole network
+    runs on pictures of any size from its own upwards (or of `size`) and answers with probabilities (N, classes) still;
+    `logits` is then the average of `scores`, (N, H, W, classes). Networks that cannot be so are a `UsageError`.
     """
 
     layers: tuple[str, ...] = ()
     only: bool = False
     size: tuple[int | None, int | None] | None = None
+    dense: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.layers, tuple) or not all(isinstance(name, str) for name in self.layers):
             raise UsageError(f"layers={self.layers!r}: expected a tuple of names.")
         if self.only and not self.layers:
             raise UsageError("only: expected at least one layer to be given out instead of the network's own output.")
+        if not isinstance(self.dense, bool):
+            raise UsageError(f"dense={self.dense!r}: expected True or False.")
         if self.size is not None and not (len(self.size) == 2 and all(map(_is_side, self.size))):
             raise UsageError(f"size={self.size!r}: expected a height and a width of at least 1, or None for any.")
 
@@ -52,27 +58,45 @@ def _is_side(side: object) -> bool:
 WHOLE = Cut()
 
 
-def read(path: Path, cut: Cut, *, zero_points: bool = False) -> tuple[bytes, dict[str, bool]]:
-    """Return the cut of the network at `path` as the bytes of an ONNX file, and what it gives out.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A cut of a network: `network`, the bytes of an ONNX file, and `outputs`, what it gives out.
 
-    That is, in order, each tensor's name, and whether it is channels first if it is of rank 4. `zero_points` writes
-    out those of 8-bit weights, which may be left out where they are zero. Raises `UsageError` for a layer that is
-    not there or cannot be computed, and `InvalidModelError` for a file that is no sound network.
+    These are, in order, each tensor's name, and whether it is channels first if it is of rank 4. `least` is the height
+    and width that its pictures must have where they may be of any size.
+    """
+
+    network: bytes
+    outputs: dict[str, bool]
+    least: tuple[int, int] = (0, 0)
+
+
+def read(path: Path, cut: Cut, *, zero_points: bool = False) -> Part:
+    """Return the cut of the network at `path`.
+
+    `zero_points` writes out those of 8-bit weights, which may be left out where they are zero. Raises `UsageError` for
+    a layer that is not there or cannot be computed, and `InvalidModelError` for a file that is no sound network.
     """
     model = graph.check(path)
-    outputs = _apply(model, cut, path)
     if zero_points:
         _write_zero_points(model.graph)
-    return model.SerializeToString(), outputs
+    outputs, least = _apply(model, cut, path)
+    return Part(network=model.SerializeToString(), outputs=outputs, least=least)
 
 
-def _apply(model: Any, cut: Cut, path: Path) -> dict[str, bool]:
+def _apply(model: Any, cut: Cut, path: Path) -> tuple[dict[str, bool], tuple[int, int]]:
     network = model.graph
     constants = {tensor.name for tensor in network.initializer}
     inputs = [each for each in network.input if each.name not in constants]
     if len(inputs) != 1 or not network.output:
         raise InvalidModelError(f"{path}: {NO_PICTURE_NETWORK}")
-    source, main = inputs[0], network.output[0].name
+    source, main, size, least = inputs[0], network.output[0].name, cut.size, (0, 0)
+    if cut.dense:
+        least = dense.spread(network, source)
+        size = size or (None, None)
+        if any(side is not None and side < own for side, own in zip(size, least, strict=True)):
+            raise UsageError(f"size={size}: expected at least the network's own {least[0]} x {least[1]}.")
+        constants = {tensor.name for tensor in network.initializer}
     maker = {name: node for node in network.node for name in node.output if name}
     for layer in cut.layers:
         if layer not in maker:
@@ -80,8 +104,8 @@ def _apply(model: Any, cut: Cut, path: Path) -> dict[str, bool]:
     wanted = list(dict.fromkeys(cut.layers if cut.only else (main, *cut.layers)))
     found = {name: name != main and _is_channels_first(name, maker, constants) for name in wanted}
     needed = _reachable(wanted, maker)
-    if cut.size is not None:
-        _resize(source, cut.size)
+    if size is not None:
+        _resize(source, size)
     _remove(network.node, [needed.isdisjoint(node.output) for node in network.node])
     _remove(network.initializer, [tensor.name not in needed for tensor in network.initializer])
     # Types and shapes are the runtime's to find out: those in the file may be of another size.
@@ -89,7 +113,7 @@ def _apply(model: Any, cut: Cut, path: Path) -> dict[str, bool]:
     kind = type(source)
     del network.output[:]
     network.output.extend([kind(name=name) for name in wanted])
-    return found
+    return found, least
 
 
 def names(model: Any) -> list[str]:

@@ -63,7 +63,7 @@ class ONNXRuntime:
         self._runtime = load()
         self._errors = _errors(self._runtime)
         self.device = "CUDA" if _has_cuda(self._runtime) else "CPU"
-        session, self._outputs = self._open(path, threads, cut)
+        session, self._outputs, self._least = self._open(path, threads, cut)
         inputs, outputs = session.get_inputs(), session.get_outputs()
         if len(inputs) != 1 or not all(each.type.startswith("tensor(") for each in [*inputs, *outputs]):
             raise InvalidModelError(f"{path}: {cuts.NO_PICTURE_NETWORK}")
@@ -79,6 +79,7 @@ class ONNXRuntime:
     def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Run the network and return all outputs that were asked for, by name."""
         pixels = np.ascontiguousarray(pixels, np.float32)
+        soundness.check_size(pixels, self._least)
         with self._lock:  # one run uses all the threads; a second at once would only slow both
             if self._session is None:
                 raise soundness.closed()
@@ -97,14 +98,17 @@ class ONNXRuntime:
         with self._lock:
             self._session = None
 
-    def _open(self, path: Path, threads: int, cut: Cut) -> tuple[Any, dict[str, bool]]:
-        """The session, and what a cut gives out."""
+    def _open(self, path: Path, threads: int, cut: Cut) -> tuple[Any, dict[str, bool], tuple[int, int]]:
+        """The session; what a cut gives out, and the least height and width that it takes."""
         network: str | bytes = os.fspath(path)
         outputs: dict[str, bool] = {}
+        least = (0, 0)
         if cut == WHOLE and self.precision != "int8":
             soundness.check(path)
         else:
-            network, outputs = cuts.read(path, cut, zero_points=self.precision == "int8")
+            part = cuts.read(path, cut, zero_points=self.precision == "int8")
+            network, outputs, least = part.network, part.outputs, part.least
+            del part
         options = self._runtime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -122,7 +126,7 @@ class ONNXRuntime:
         if session is None:
             raise soundness.not_compiled(path, cut)
         session._model_bytes = None  # kept for opening it anew, which nobody does
-        return session, outputs
+        return session, outputs, least
 
     def _session_of(self, network: str | bytes, options: Any, providers: list[Any]) -> Any:
         """A session, or None where ONNX Runtime makes none."""

@@ -88,11 +88,9 @@ class OpenVINO:
         }
         if precision == "bf16" and "BF16" not in processor(self._core).abilities:
             raise UsageError("precision bf16: this processor does not compute in bf16. Use fp32, or int8.")
-        if cut == WHOLE:
-            self._outputs: dict[str, bool] = {}
-            network = self._from_cache(path)
-        else:
-            network, self._outputs = self._cut(path, cut)
+        self._outputs: dict[str, bool] = {}
+        self._least = (0, 0)
+        network = self._from_cache(path) if cut == WHOLE else self._cut(path, cut)
         if len(network.inputs) != 1 or not all(output.names for output in network.outputs):
             raise InvalidModelError(f"{path}: {cuts.NO_PICTURE_NETWORK}")
         self.shape: Shape = _shape(network.inputs[0])
@@ -107,6 +105,7 @@ class OpenVINO:
     def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Run the network and return all outputs that were asked for, by name."""
         pixels = np.ascontiguousarray(pixels, np.float32)
+        soundness.check_size(pixels, self._least)
         with self._lock:  # one run uses all the threads; a second at once would only slow both
             if self._request is None:
                 raise soundness.closed()
@@ -175,10 +174,11 @@ class OpenVINO:
             graph.check(path)
         return self._compiled(path, path, WHOLE)
 
-    def _cut(self, path: Path, cut: Cut) -> tuple[Any, dict[str, bool]]:
-        """The compiled part of a network, and what it gives out."""
-        network, outputs = cuts.read(path, cut)
-        return self._compiled(network, path, cut), outputs
+    def _cut(self, path: Path, cut: Cut) -> Any:
+        """The compiled part of a network; what it gives out and takes is noted."""
+        part = cuts.read(path, cut)
+        self._outputs, self._least = part.outputs, part.least
+        return self._compiled(part.network, path, cut)
 
     def _compiled(self, network: Path | bytes, path: Path, cut: Cut) -> Any:
         once = " (once)" if cut == WHOLE else ""

@@ -55,6 +55,14 @@ def not_run(pixels: NDArray[Any]) -> InvalidModelError:
     )
 
 
+def check_size(pixels: NDArray[Any], least: tuple[int, int]) -> None:
+    """Raise `UsageError` for pictures that are too small: a runtime may average over no places at all."""
+    if pixels.ndim == 4 and any(side < own for side, own in zip(pixels.shape[1:3], least, strict=True)):
+        raise UsageError(
+            f"pixels of shape {pixels.shape}: expected pictures of at least {least[0]} x {least[1]} (height x width)."
+        )
+
+
 def answers(
     pixels: NDArray[np.float32], results: Iterable[NDArray[Any]], outputs: Mapping[str, bool]
 ) -> dict[str, NDArray[np.float32]]:
