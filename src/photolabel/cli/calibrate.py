@@ -45,7 +45,8 @@ def run(argv: list[str]) -> int:
         raise UsageError("expected photos of known classes, or --remove. See: photolabel calibrate --help")
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
     from .. import batch, calibration, images, progress  # only now: --help must come at once
-    from ..draw import reliability, scene
+    from ..draw import scene
+    from ..draw.reliability import reliability
     from ..evaluate import calibrating, judging
     from .network import loaded
 
@@ -67,7 +68,7 @@ def run(argv: list[str]) -> int:
         calibration.keep(ready.identity, learnt.calibration)
         if args.plot is not None:
             title = f"{ready.model.name}, {photos.description}"
-            scene.save(reliability.reliability(learnt.before, learnt.after, title=printable(title)), Path(args.plot))
+            scene.save(reliability(learnt.before, learnt.after, title=printable(title)), Path(args.plot))
         _tell(args, learnt, f"{ready.model.name}, recipe {ready.recipe}, {ready.precision}", photos.description)
     return 0
 
