@@ -99,7 +99,7 @@ def foreign(text: str) -> Markup:
 def drawing(page: scene.Scene) -> Markup:
     """Return a drawn page as part of this one. In the dark, page.css exchanges its colours."""
     text = scene.svg(page).decode("utf-8")
-    return tag("div", {"class": "drawing"}, Markup(text.partition("?>")[2].strip().replace("\n", "")))
+    return tag("div", {"class": "drawing"}, Markup(text.partition("?>")[2].strip().replace("\n", " ")))
 
 
 # -- numbers
@@ -254,7 +254,7 @@ def note(*children: Child) -> Markup:
 
 
 def group(kind: str, *children: Child) -> Markup:
-    """Return pieces that page.css lays out together: `beside`, `words`, `pairs`, `pair`, `narrow`."""
+    """Return pieces that page.css lays out together: `beside` and `words`, `pairs` and `pair`, `narrow`, `many`."""
     return tag("div", {"class": kind}, children)
 
 
@@ -289,7 +289,7 @@ class Thumbnails:
             return tag("div", {"class": "gone"}, "The photo is not at hand.")
         source, width, height = made
         alt = clean(_last(photo))
-        return tag("img", {"src": source, "width": width, "height": height, "loading": "lazy", "alt": alt})
+        return tag("img", {"src": source, "width": width, "height": height, "alt": alt})
 
     def _make(self, photo: str) -> tuple[str, int, int] | None:
         if self._count >= self.most:
@@ -312,10 +312,17 @@ _QUALITY = 80
 
 def _write_small(image: Image.Image, path: Path) -> tuple[int, int]:
     """Write a small copy that holds nothing but pixels; returns its size."""
-    image = image.convert("RGBA") if image.has_transparency_data else image.convert("RGB")
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    small = Image.new("RGB", image.size, "white")
-    small.paste(image, mask=image.getchannel("A") if image.mode == "RGBA" else None)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        flat = Image.new("RGB", image.size, "white")
+        flat.paste(image, mask=image.getchannel("A"))
+        image = flat
+    elif image.mode != "RGB":
+        image = image.convert("RGB")
+    scale = min(1.0, _SIDE / max(image.size))
+    width, height = (max(1, round(side * scale)) for side in image.size)
+    small = image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    small.info.clear()  # comments and the like, which Pillow would write into the file
     small.save(path, "JPEG", quality=_QUALITY, optimize=True)
     return small.size
 

@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 
 KIND = "evaluation"
 
-_UNREADABLE = 50  # photos that are listed by name
+_PHOTOS = 50  # that could not be read are listed by name, and so many reasons
+_REASONS = 10
 _ROWS = 1000  # classes in the table, the worst; ImageNet's all
 _OPEN = 30  # a table of so many classes is shown at once
-_FEW = 12  # classes of which no distribution is drawn
+_FEW = 12  # classes, or photos left out: of so many there is no summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -168,9 +169,9 @@ class _Report:
             shown.append(self._error("Top-5 error", found.top5, published.top5 if published else None))
         shown.append(
             Tile(
-                label="Mean accuracy of the classes",
+                label="Class accuracy",
                 value=percent(self._of_classes.mean_accuracy),
-                notes=[f"each of {several(self._of_classes.present, 'class', 'classes')} counted alike"],
+                notes=[f"mean of {several(self._of_classes.present, 'class', 'classes')}"],
             )
         )
         shown.append(
@@ -183,9 +184,9 @@ class _Report:
         if found.distances is not None and found.top1.count:
             shown.append(
                 Tile(
-                    label="Mean height of a mistake",
+                    label="Height of mistakes",
                     value=f"{found.distances.of_mistakes:.1f}",
-                    notes=[f"in WordNet, of {len(found.distances.counts) - 1} at most"],
+                    notes=[f"mean, in WordNet; {len(found.distances.counts) - 1} at most"],
                 )
             )
         lines = [*self._verdicts(), *self._context.remarks]
@@ -202,7 +203,7 @@ class _Report:
             value=percent(share.value),
             notes=[
                 page.gauge(share, published),
-                f"95% interval {page.interval(share)}",
+                ["95% interval ", tag("span", {"class": "keep"}, page.interval(share))],
                 f"{share.count:,} of {several(share.of, 'photo')}",
                 None if published is None else tag("span", {"class": "published"}, f"published: {percent(published)}"),
             ],
@@ -233,23 +234,27 @@ class _Report:
     def _left_out(self) -> Markup:
         found = self._found
         failed = [each for each in self._outcomes if each.error is not None]
-        reasons = Counter(page.clean(each.error or "") for each in failed)
         worst = found.counting_unreadable()
-        listed: list[list[page.Child]] = [[foreign(each.photo), foreign(each.error or "")] for each in failed]
-        more = len(failed) - _UNREADABLE
+        words = (
+            f"{several(found.unreadable, 'photo')} of {found.photos:,} could not be read and "
+            f"{'is' if found.unreadable == 1 else 'are'} in no other figure. Counted as mistakes, they would make the "
+            f"top-1 error {percent(worst.value)}."
+        )
+        listed: list[list[page.Child]] = [[foreign(each.photo), foreign(each.error or "")] for each in failed[:_PHOTOS]]
+        table = page.table("Photos that could not be read", ["Photo", "What was wrong"], listed)
+        if len(failed) <= _FEW:
+            return join(tag("p", None, words), table)
+        reasons = Counter(page.clean(each.error or "") for each in failed)
+        counted: list[list[page.Child]] = [
+            [foreign(reason), f"{count:,}"] for reason, count in reasons.most_common(_REASONS)
+        ]
+        others = len(reasons) - _REASONS
+        shown = f"the first {len(listed)} of {len(failed):,}" if len(failed) > len(listed) else f"all {len(failed)}"
         return join(
-            tag(
-                "p",
-                None,
-                f"{several(found.unreadable, 'photo')} of {found.photos:,} could not be read and "
-                f"{'is' if found.unreadable == 1 else 'are'} in no other figure. Counted as mistakes, they would "
-                f"make the top-1 error {percent(worst.value)}.",
-            ),
-            note(f"{several(len(reasons), 'reason')}, of which the commonest: ", foreign(reasons.most_common(1)[0][0]))
-            if more > 0
-            else None,
-            page.table("Photos that could not be read", ["Photo", "What was wrong"], listed[:_UNREADABLE]),
-            note(f"and {more:,} more.") if more > 0 else None,
+            tag("p", None, words),
+            page.table("Why they could not be read", ["What was wrong", "Photos"], counted, numbers=[1]),
+            note(f"and {several(others, 'other reason')}.") if others > 0 else None,
+            page.details(f"The photos: {shown}", table),
         )
 
     # -- confidence
@@ -283,8 +288,8 @@ class _Report:
                 page.details(
                     "The same as a table",
                     page.table(
-                        "Answers by confidence",
-                        ["Confidence", "Answers", "Mean", "Right", "95% interval"],
+                        "Answers by confidence, with 95% intervals",
+                        ["Confidence", "Answers", "Mean", "Right", "Interval"],
                         rows,
                         numbers=range(1, 5),
                     ),
@@ -317,11 +322,12 @@ class _Report:
             caption += f": {_ROWS:,} of {len(worst):,}"
         listed = page.table(
             caption,
-            ["Class", "Accuracy", "", "Right", *fifth, "Most often taken for"],
+            ["Class", "", "Accuracy", "Right", *fifth, "Most often taken for"],
             rows,
             numbers=range(2, 4 + len(fifth)),
             bars=[1],
         )
+        listed = page.group("many", listed)
         absent = len(self._names) - len(present)
         return join(
             note(f"{several(absent, 'class has', 'classes have')} no photo in this set and are not shown.")
@@ -375,16 +381,12 @@ class _Report:
             return tag("p", None, "There are no mistakes.")
         most = max(found.counts)
         rows: list[list[page.Child]] = []
-        last = max(height for height, count in enumerate(found.counts) if count)
-        first = min(height for height, count in enumerate(found.counts) if count)
-        for height in range(min(first, 1), last + 1):
-            mistake, count = found.surest[height], found.counts[height]
-            example: page.Child = ""
+        for height, (count, mistake) in enumerate(zip(found.counts, found.surest, strict=True)):
             if mistake is not None:
                 outcome = self._outcomes[mistake.outcome]
                 above = foreign(_said(tree.nodes[mistake.node]))
-                example = [self._name(outcome.truth), " for ", self._name(outcome.top[0]), ": both ", above]
-            rows.append([f"{height}", page.bar(count / most), f"{count:,}", example])
+                example: list[page.Child] = [self._name(outcome.truth), " for ", self._name(outcome.top[0]), ": both "]
+                rows.append([height, page.bar(count / most), f"{count:,}", [*example, above]])
         return join(
             tag(
                 "p",
@@ -393,9 +395,7 @@ class _Report:
                 f"both in WordNet: {found.of_mistakes:.1f} is the mean of the mistakes, and {found.of_all:.2f} that of "
                 "all photos, a right one having 0.",
             ),
-            page.table(
-                "Mistakes by height", ["Height", "", "Mistakes", "The surest of them"], rows, numbers=[2], bars=[1]
-            ),
+            page.table("Mistakes by height", ["Height", "", "Mistakes", "For example"], rows, numbers=[2], bars=[1]),
             self._extremes("The nearest mistakes", found.near, tree),
             self._extremes("The farthest mistakes", found.far, tree),
         )
