@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import random
@@ -176,6 +177,7 @@ def test_lists_are_bounded_and_the_time_is_that_of_arrays(whole: tree.Tree) -> N
 # -- how far off
 
 
+@functools.cache
 def height_by_walking(wnid: str) -> int:
     """The longest way down to a class, by the plainest of ways."""
     known = tree.names()
@@ -183,8 +185,9 @@ def height_by_walking(wnid: str) -> int:
     return max((1 + height_by_walking(each) for each in below), default=0)
 
 
-def above_by_walking(wnid: str) -> set[str]:
-    return {wnid}.union(*(above_by_walking(each) for each in tree.names()[wnid].above))
+@functools.cache
+def above_by_walking(wnid: str) -> frozenset[str]:
+    return frozenset([wnid]).union(*(above_by_walking(each) for each in tree.names()[wnid].above))
 
 
 def between(whole: tree.Tree, one: str, other: str) -> tuple[int, str]:
@@ -219,6 +222,18 @@ def test_the_lowest_of_all_names_above_both_counts(whole: tree.Tree) -> None:
         common = above_by_walking(ids[0]) & above_by_walking(ids[1])
         assert height == min(map(height_by_walking, common))
         assert whole.nodes[node].wnid in common and height_by_walking(whole.nodes[node].wnid) == height
+
+
+def test_the_smallest_height_is_not_always_that_of_the_fewest_classes() -> None:
+    """Under x are two classes, one of them far below; y stands right above three. No two of ImageNet's are like this."""
+    ways = {"a": "d y", "d": "e", "b": "x y", "c": "y", "e": "x", "x": "root", "y": "root", "root": ""}
+    classes = {"a": "a", "d": "a", "b": "b", "c": "c", "e": "a", "x": "ab", "y": "abc", "root": "abc"}
+    nodes = tuple(tree.Name(name, name, name, tuple(above.split())) for name, above in ways.items())
+    under = np.array([[each in classes[node.wnid] for each in "abc"] for node in nodes], np.float32)
+    above = tree.Tree(nodes, under, under.sum(axis=1).astype(np.int64))
+    assert distance.heights(above).tolist() == [0, 1, 0, 0, 2, 3, 1, 4]
+    height, node = distance.between(above, np.array([0]), np.array([1]))
+    assert height.tolist() == [1] and nodes[node[0]].name == "y"
 
 
 def test_many_pairs_come_in_their_order(whole: tree.Tree, monkeypatch: pytest.MonkeyPatch) -> None:

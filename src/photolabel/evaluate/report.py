@@ -98,7 +98,6 @@ def write(
     photo of an outcome's name, or None for one that is gone; it is asked for some hundred at most. The same outcomes
     give the same page. Raises `OutputError` where it cannot be written, and what `measure` raises.
     """
-    check(folder)
     found = measure(outcomes, classes=len(labels), tree=tree)
     with writing.whole_folder(folder, ours=_ours) as new:
         made = _Report(outcomes, found, context, labels, tree, Thumbnails(folder=new, read=thumbnails))
