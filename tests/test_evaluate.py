@@ -225,7 +225,7 @@ def test_the_lowest_of_all_names_above_both_counts(whole: tree.Tree) -> None:
 
 
 def test_the_smallest_height_is_not_always_that_of_the_fewest_classes() -> None:
-    """Under x are two classes, one of them far below; y stands right above three. No two of ImageNet's are like this."""
+    """Under x are two classes, one of them far below; y stands right above three. None of ImageNet's are like this."""
     ways = {"a": "d y", "d": "e", "b": "x y", "c": "y", "e": "x", "x": "root", "y": "root", "root": ""}
     classes = {"a": "a", "d": "a", "b": "b", "c": "c", "e": "a", "x": "ab", "y": "abc", "root": "abc"}
     nodes = tuple(tree.Name(name, name, name, tuple(above.split())) for name, above in ways.items())
