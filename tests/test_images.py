@@ -1,4 +1,4 @@
-"""Every form a photo comes in, upright, and every recipe."""
+"""Every form a photo comes in, upright."""
 
 from __future__ import annotations
 
@@ -16,12 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from photolabel import errors, images
-from photolabel.images import CROP, KERAS, LITE2, RECIPES, Limits, Recipe, prepare, read
+from photolabel.images import Limits, read
 
 from pictures import (
     JPEG,
@@ -377,111 +375,3 @@ def test_reading_twice_turns_once() -> None:
     exif[274] = 6
     once = read(encoded(picture(), "JPEG", exif=exif))
     assert read(once).size == once.size == (120, 160)
-
-
-# --- Recipes --------------------------------------------------------------------------------------
-
-sides = st.integers(1, 700)
-
-
-@settings(max_examples=60, deadline=None)
-@given(sides, sides, st.sampled_from(sorted(RECIPES)))
-def test_every_shape_gives_the_recipes_input(width: int, height: int, name: str) -> None:
-    recipe = RECIPES[name]
-    image = picture(width, height)
-    before = image.tobytes()
-    result = prepare(image, recipe)
-    assert result.shape == (recipe.size, recipe.size, 3)
-    assert result.dtype == np.float32 and result.flags.c_contiguous and result.flags.writeable
-    assert result.min() >= 0 and result.max() <= 255
-    assert image.tobytes() == before
-
-
-def test_keras_recipe_is_load_img() -> None:
-    """load_img(target_size=(224, 224)) and img_to_array, written out."""
-    for data in (JPEG, PNG, encoded(picture(224, 224), "PNG"), encoded(picture(301, 77), "JPEG")):
-        literal = Image.open(io.BytesIO(data))
-        if literal.size != (224, 224):
-            literal = literal.resize((224, 224), Image.Resampling.NEAREST)
-        expected = np.asarray(literal, dtype="float32")
-        assert (prepare(read(data), KERAS) == expected).all()
-
-
-@settings(max_examples=40, deadline=None)
-@given(sides, sides)
-def test_crop_recipe_is_torchvisions(width: int, height: int) -> None:
-    """Resize(256, BICUBIC) and CenterCrop(224), written out; also for shapes that are windowed here."""
-    image = picture(width, height)
-    short, long = sorted(image.size)
-    size = (256, int(256 * long / short)) if width <= height else (int(256 * long / short), 256)
-    whole = image.resize(size, Image.Resampling.BICUBIC)
-    top, left = round((size[1] - 224) / 2.0), round((size[0] - 224) / 2.0)
-    expected = np.asarray(whole.crop((left, top, left + 224, top + 224)), np.float32)
-    result = prepare(image, CROP)
-    if max(size) <= 16 * 256:
-        assert (result == expected).all()
-    else:
-        difference = np.abs(result - expected)
-        assert difference.max() <= 2 and (difference > 0).mean() < 0.01  # fixed-point sums round otherwise
-
-
-@settings(max_examples=40, deadline=None)
-@given(sides, sides)
-def test_lite_recipe_is_efficientnets(width: int, height: int) -> None:
-    image = picture(width, height)
-    square = max(1, round(260 / 292 * min(width, height)))
-    left, top = (width - square) // 2, (height - square) // 2
-    expected = image.crop((left, top, left + square, top + square)).resize((260, 260), Image.Resampling.BICUBIC)
-    assert (prepare(image, LITE2) == np.asarray(expected, np.float32)).all()
-
-
-@pytest.mark.parametrize("size", [(1, 100_000), (100_000, 1), (3, 65_000), (1, 1)])
-@pytest.mark.parametrize("name", sorted(RECIPES))
-def test_extreme_shapes_make_no_giant(size: tuple[int, int], name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    resize = Image.Image.resize
-
-    def bounded(self: Image.Image, to: tuple[int, int], *rest: object, **more: object) -> Image.Image:
-        assert to[0] * to[1] <= 16 * 256 * 256
-        return resize(self, to, *rest, **more)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(Image.Image, "resize", bounded)
-    start = time.perf_counter()
-    assert prepare(picture(*size), RECIPES[name]).shape[2] == 3
-    assert time.perf_counter() - start < 1
-
-
-def test_prepare_takes_rgb_only() -> None:
-    with pytest.raises(errors.UsageError, match="RGB"):
-        prepare(picture(mode="L"), KERAS)
-
-
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda r: r.name)
-def test_recipes_survive_a_dict(recipe: Recipe) -> None:
-    assert Recipe.from_dict(recipe.to_dict()) == recipe
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"size": 0}, {"size": 5000}, {"size": "224"}, {"size": True}, {"size": 224.0}, {"fit": "pad"},
-        {"fit": []}, {"side": 200}, {"side": None}, {"side": 5000}, {"filter": "cubic"}, {"filter": []},
-        {"name": ""},
-        {"name": 3}, {"name": "x" * 65}, {"name": "a\nb"}, {"fit": "squash"}, {"more": 1}, {"__class__": 1},
-    ],
-    ids=str,
-)  # fmt: skip
-def test_strange_recipes_are_refused(change: dict[str, object]) -> None:
-    with pytest.raises(errors.InvalidModelError):
-        Recipe.from_dict({**CROP.to_dict(), **change})
-
-
-def test_recipes_that_are_no_dict() -> None:
-    for values in (None, [], "keras", {}, {1: 2}):
-        with pytest.raises(errors.InvalidModelError):
-            Recipe.from_dict(values)
-    short = CROP.to_dict()
-    del short["side"]
-    with pytest.raises(errors.InvalidModelError):
-        Recipe.from_dict(short)
-    with pytest.raises(errors.UsageError):
-        Recipe(name="x", size=0, fit="squash", side=None, filter="nearest")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from PIL import Image
 from photolabel import errors, images
 from photolabel.decoding import decode
 from photolabel.images import CROP, DEFAULT_LIMITS, KERAS, LITE2, Limits, Recipe
-from photolabel.prepared import Decoding, File, Prepared, Seconds, prepare, refused
+from photolabel.prepared import Decoding, File, Prepared, Seconds, inputs, prepare, refused
 
 import oracle
 from pictures import CORE, JPEG, PNG, encoded, exif_block, far, picture, wide_profile
@@ -133,6 +134,51 @@ def test_records_are_frozen_and_prepared_photos_are_told_apart_by_identity() -> 
     for record in (made, made.file, made.decoding, Seconds()):
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(record, dataclasses.fields(record)[0].name, None)  # type: ignore[arg-type]
+
+
+# --- Several views ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["one", "mirror", "ten-crop", "multi-crop", "dense"])
+@pytest.mark.parametrize("scales", [(), (40, 64)], ids=str)
+def test_all_views_of_a_photo(how: str, scales: tuple[int, ...], tmp_path: Path) -> None:
+    recipe = replace(RECIPE, views=how, scales=scales)  # type: ignore[arg-type]
+    made = prepare(PNG, recipe)
+    expected = images.views(images.read(PNG), recipe)
+    assert len(made.views) == len(expected) == recipe.inputs
+    for view, other in zip(made.views, expected, strict=True):
+        np.testing.assert_array_equal(view, other)
+        assert view.flags.c_contiguous
+    assert made.pixels is made.views[0]
+    again = pickle.loads(pickle.dumps(made))
+    assert [view.tobytes() for view in again.views] == [view.tobytes() for view in made.views]
+    broken = prepare(JPEG[:-500], recipe)
+    assert broken.views == () and broken.pixels is None and broken.error is not None
+    with pytest.raises(AttributeError):
+        made.pixels = None  # type: ignore[misc]
+
+
+def test_inputs_are_of_one_view() -> None:
+    assert len(list(inputs([PNG, JPEG], RECIPE))) == 2
+    scaled = replace(RECIPE, scales=(50,))
+    (pixels,) = inputs([PNG], scaled)
+    np.testing.assert_array_equal(pixels, whole(PNG, replace(RECIPE, side=50)))
+    with pytest.raises(errors.UsageError, match="one input a photo, this one has 4"):
+        inputs([PNG], replace(RECIPE, views="mirror", scales=(36, 50)))
+
+
+def test_several_views_of_a_large_jpeg(jpeg_24mp: bytes) -> None:
+    full = images.read(jpeg_24mp)
+    for recipe, scale in (
+        (replace(CROP, views="ten-crop"), 4),
+        (replace(CROP, views="dense", scales=(256, 512)), 2),
+        (replace(LITE2, views="ten-crop", scales=(292, 584)), 2),
+    ):
+        made = prepare(jpeg_24mp, recipe)
+        assert made.decoding is not None and made.decoding.scale == scale
+        for view, other in zip(made.views, images.views(full, recipe), strict=True):
+            apart = np.abs(view.astype(int) - other)
+            assert apart.mean() < MEAN and apart.max() < MOST, recipe
 
 
 # --- A part of the size -----------------------------------------------------------------------------

@@ -19,14 +19,17 @@ import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from photolabel import errors, sources
-from photolabel.images import DEFAULT_LIMITS, KERAS, Limits
+from photolabel.images import DEFAULT_LIMITS, KERAS, Limits, Recipe
 from photolabel.prepared import Decoding, File, Prepared, Seconds, prepare
 from photolabel.sources import Item
 from photolabel.workers import Crew, process, wire
@@ -74,10 +77,10 @@ def tries(item: Item) -> int:
 def same(made: Prepared, expected: Prepared) -> None:
     assert (made.photo, made.file, made.decoding) == (expected.photo, expected.file, expected.decoding)
     assert (type(made.error), str(made.error)) == (type(expected.error), str(expected.error))
-    if expected.pixels is None:
-        assert made.pixels is None
-    else:
-        np.testing.assert_array_equal(made.pixels, expected.pixels)
+    assert len(made.views) == len(expected.views)
+    for view, other in zip(made.views, expected.views, strict=True):
+        np.testing.assert_array_equal(view, other)
+        assert view.dtype == np.uint8 and view.flags.c_contiguous
 
 
 # --- The same as here ---------------------------------------------------------------------------------
@@ -106,6 +109,10 @@ def test_workers_prepare_as_this_process_does(tmp_path: Path) -> None:
         assert isinstance(made.error, errors.PhotoTooLargeError)
         made = crew.prepare(items[0], KERAS).result(timeout=30)
         assert made.pixels is not None and made.pixels.shape == (224, 224, 3)
+        for recipe in (replace(RECIPE, views="multi-crop", scales=(36, 50)), DENSE):
+            futures = [crew.prepare(item, recipe) for item in items]
+            for future, item in zip(futures, items, strict=True):
+                same(future.result(timeout=60), prepare(item.file(), recipe, name=item.photo))
 
 
 def test_photos_in_archives_and_in_memory(tmp_path: Path) -> None:
@@ -268,8 +275,11 @@ SECONDS = {"reading": 0.1, "decoding": 0.2}
 SOUND = {"error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS, "shapes": [[32, 32]]}
 
 
-def read(data: bytes) -> Prepared:
-    return wire.answer(io.BytesIO(data), "name", [RECIPE], DEFAULT_LIMITS)
+DENSE = replace(RECIPE, views="dense", scales=(32, 48))
+
+
+def read(data: bytes, recipe: Recipe = RECIPE) -> Prepared:
+    return wire.answer(io.BytesIO(data), "name", [recipe], DEFAULT_LIMITS)
 
 
 def test_a_sound_answer() -> None:
@@ -305,6 +315,13 @@ def lies() -> Iterator[bytes]:
         yield frame({key: value for key, value in SOUND.items() if key != name}, PIXELS)
         for value in (0, 1, True, "", "x", [], [[]], {}, {"x": 1}, 1.5, [1, 2], float("nan")):
             yield frame({**SOUND, name: value}, PIXELS)
+    for shapes in (
+        [[32, 32], [32, 32]], [[32, 31]], [[32]], [[32, 32, 3]], [["32", "32"]], [[32.0, 32]], [[True, 3072]], ["ab"],
+        [None], [[1024, 1]], [[-32, -32]], [[None, None]], [[10**400, 32]], [[32, 32]] * 5000, {"32": 32}, 32,
+    ):  # fmt: skip
+        yield frame({**SOUND, "shapes": shapes}, PIXELS)
+    yield frame({**SOUND, "error": ["corrupt-photo", "x"]}, PIXELS)
+    yield frame({**SOUND, "error": ["corrupt-photo", "x"], "shapes": []}, PIXELS)
     for value in (
         ["corrupt-photo"], ["corrupt-photo", 1], ["corrupt-photo", None], ["usage", "x"], ["no-such", "x"], [[], "x"],
         [{}, {}], ["corrupt-photo", "x", "y"], ["corrupt-photo", "\ud800"], ["corrupt-photo", "x" * 5000],
@@ -346,6 +363,95 @@ def test_no_lie_is_more_than_that() -> None:
         assert number > 150
     finally:
         tracemalloc.stop()
+
+
+def dense_body(*shapes: tuple[int, int]) -> bytes:
+    return frame({**SOUND, "shapes": shapes}, b"".join(bytes(height * width * 3) for height, width in shapes))
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(32, 128)] * 2 + [(48, 129)] * 2,  # another photo at another scale: bounds are all that is asked for
+        [(32, 32)] * 2 + [(192, 48)] * 2,
+    ],
+    ids=str,
+)
+def test_dense_views_are_of_the_photo_s_own_shape(shapes: list[tuple[int, int]]) -> None:
+    assert [view.shape[:2] for view in read(dense_body(*shapes), DENSE).views] == shapes
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(32, 129)] * 2 + [(48, 129)] * 2,
+        [(33, 40)] * 2 + [(48, 129)] * 2,
+        [(32, 40), (40, 32)] + [(48, 129)] * 2,
+        [(48, 129)] * 2 + [(32, 40)] * 2,
+        [(32, 40)] * 2,
+        [(32, 40)] * 6,
+        [],
+    ],
+    ids=str,
+)
+def test_dense_views_of_no_such_photo(shapes: list[tuple[int, int]]) -> None:
+    with pytest.raises(wire.WireError):
+        read(dense_body(*shapes), DENSE)
+    with pytest.raises(wire.WireError):
+        read(dense_body(*shapes))
+
+
+def test_no_more_bytes_are_read_than_a_recipe_makes() -> None:
+    """Before any is read, whatever is claimed."""
+    for recipe in (RECIPE, DENSE, replace(RECIPE, views="ten-crop")):
+        claimed = frame({**SOUND, "shapes": [[32, 32]]})[:12]
+        length, _ = struct.unpack("<IQ", claimed)
+
+        class Counting(io.BytesIO):
+            asked: list[int] = []  # noqa: RUF012
+
+            def read(self, count: int | None = -1) -> bytes:
+                self.asked.append(count or 0)
+                return super().read(count)
+
+        stream = Counting(struct.pack("<IQ", length, recipe.most_bytes + 1) + bytes(length))
+        with pytest.raises(wire.WireError):
+            wire.answer(stream, "name", recipe, DEFAULT_LIMITS)
+        assert stream.asked == [12]
+
+
+FITS = (RECIPE, replace(RECIPE, fit="crop-resize", filter="nearest"))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(FITS),
+    st.sampled_from(["one", "mirror", "ten-crop", "multi-crop", "dense"]),
+    st.lists(st.integers(32, 70), max_size=3, unique=True),
+    st.integers(1, 300),
+    st.integers(1, 300),
+)
+def test_every_view_of_a_photo_comes_over_whole(
+    recipe: Recipe, how: Any, scales: list[int], width: int, height: int
+) -> None:
+    recipe = replace(recipe, views=how, scales=tuple(scales))
+    asked, answered = io.BytesIO(), io.BytesIO()
+    wire.ask(asked, Item(photo="a", data=encoded(picture(width, height), "PNG")), recipe, DEFAULT_LIMITS)
+    asked.seek(0)
+    item, told, limits = wire.question(asked)
+    assert told == recipe
+    made = prepare(item.file(limits), told, limits=limits, name="a")
+    wire.reply(answered, made)
+    answered.seek(0)
+    same(wire.answer(answered, "a", recipe, DEFAULT_LIMITS), made)
+    assert len(made.views) == recipe.inputs and not answered.read()
+
+
+def test_a_question_of_before_is_asked_as_it_was() -> None:
+    asked = io.BytesIO()
+    wire.ask(asked, Item(photo="a", data=PNG), RECIPE, DEFAULT_LIMITS)
+    head = json.loads(asked.getvalue()[12:].split(PNG[:8])[0])
+    assert set(head["recipe"]) == {"name", "size", "fit", "side", "filter"}
 
 
 def test_a_worker_that_lies_costs_its_photo(hooked: None, tmp_path: Path) -> None:

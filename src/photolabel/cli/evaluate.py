@@ -202,7 +202,7 @@ class _Told:
         self._looked = " + ".join(str(recipe) for recipe in ready.recipes)
         self._precision = ready.precision
         self._calibration = ready.calibration
-        self._every = args.every or 1
+        self._every, self._sources = args.every or 1, args.photos
 
     def record(self) -> dict[str, Any]:
         others = self._others
@@ -251,12 +251,16 @@ class _Told:
 
         context = report.Context(
             model=self._model.name,
-            photos=self._photos,
+            photos=", ".join(printable(Path(name).name or name) for name in self._sources[:3])
+            + (f" and {len(self._sources) - 3} more" if len(self._sources) > 3 else ""),
             protocol=self._how,
             precision=self._precision,
             calibration=None if self._calibration is None else f"temperature {self._calibration.temperature:.3f}",
             published=self._others,
-            remarks=(f"Only one photo in {self._every} was looked at.",) if self._every > 1 else (),
+            remarks=(
+                f"The classes are those of {printable(self._photos)}.",
+                *([f"Only one photo in {self._every} was looked at."] if self._every > 1 else []),
+            ),
         )
         report.write(folder, outcomes, context, labels=self._model.labels, tree=self._tree, thumbnails=thumbnails)
 

@@ -20,7 +20,7 @@ from ..errors import UsageError
 SCORES = "scores"
 _INT, _INTS = 2, 7  # of AttributeProto
 _INT8, _INT64 = 3, 7  # of TensorProto
-_CHANNELS_LAST, _TO_KERNEL = [0, 2, 3, 1], [3, 2, 0, 1]
+_CHANNELS_LAST, _CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 _ROUNDING = ("QuantizeLinear", "DequantizeLinear")
 # What leaves each place of a map where it is; and what leaves the numbers of a vector, or of a map of one place.
 _BY_PLACE = (*_ROUNDING, "Relu", "Identity", "Gather", "Sub", "Div", "Transpose")
@@ -34,7 +34,7 @@ def spread(network: Any, source: Any) -> tuple[int, int]:
     become convolutions, `scores` is the map of the classes' scores and `logits` its average over all places. A network
     that averages its last map before its only dense layer can do all this already. Raises `UsageError` for others.
     """
-    height, width = [axis.dim_value for axis in source.type.tensor_type.shape.dim][1:3] or (0, 0)
+    height, width = [*(axis.dim_value for axis in source.type.tensor_type.shape.dim), 0, 0, 0][1:3]
     maker = {name: node for node in network.node for name in node.output if name}
     if not _is_averaged(network.output[0].name, maker):
         head = _head(network, maker)
@@ -73,13 +73,13 @@ def _before(name: str, maker: Mapping[str, Any], passed: tuple[str, ...]) -> Any
     """The node that makes a tensor, passing over those of some kinds; None where it comes from outside."""
     node, steps = maker.get(name), 0
     while node is not None and node.op_type in passed and steps < len(maker):  # a circle ends
-        node, steps = maker.get(node.input[0]), steps + 1
+        node, steps = maker.get(_input(node)), steps + 1
     return node
 
 
 def _is_averaged(main: str, maker: Mapping[str, Any]) -> bool:
     dense = _before(main, maker, ("Softmax", *_RESHAPING))
-    pooling = _before(dense.input[0], maker, _RESHAPING) if dense is not None and dense.op_type == "Gemm" else None
+    pooling = _before(_input(dense), maker, _RESHAPING) if dense is not None and dense.op_type == "Gemm" else None
     return pooling is not None and pooling.op_type == "GlobalAveragePool"
 
 
@@ -89,20 +89,22 @@ def _head(network: Any, maker: Mapping[str, Any]) -> _Head | None:
     dense: list[_Dense] = []
     node = _before(network.output[0].name, maker, ("Softmax",))
     while node is not None and node.op_type == "Gemm" and len(dense) < len(maker):
-        scaling = maker.get(node.input[1])
-        stored = constants.get(node.input[1] if scaling is None else scaling.input[0])
+        scaling = maker.get(_input(node, 1))
+        stored = constants.get(_input(node, 1) if scaling is None else _input(scaling))
         # transB and others are of networks by someone else, of whose order of numbers nothing is known.
-        if node.attribute or stored is None or len(stored.dims) != 2 or not (scaling is None or _is_int8(stored)):
+        if node.attribute or stored is None or len(stored.dims) != 2:
+            return None
+        if scaling is not None and (scaling.op_type != "DequantizeLinear" or not _is_int8(stored)):
             return None
         dense.insert(0, _Dense(node, stored, scaling))
-        flattening = maker.get(node.input[0])
-        node = _before(node.input[0], maker, (*_ROUNDING, "Relu"))
+        flattening = maker.get(_input(node))
+        node = _before(_input(node), maker, (*_ROUNDING, "Relu"))
     if not dense or flattening is None or flattening.op_type != "Flatten":
         return None
-    turning = maker.get(flattening.input[0])
+    turning = maker.get(_input(flattening))
     if turning is None or turning.op_type != "Transpose" or _ints(turning, "perm") != _CHANNELS_LAST:
         return None
-    return _Head(dense, turning.input[0])
+    return _Head(dense, _input(turning))
 
 
 def _places(last_map: str, maker: Mapping[str, Any], source: str, own: list[int]) -> list[int] | None:
@@ -110,7 +112,7 @@ def _places(last_map: str, maker: Mapping[str, Any], source: str, own: list[int]
     chain: list[Any] = []
     while last_map in maker and len(chain) < len(maker):
         chain.insert(0, maker[last_map])
-        last_map = chain[0].input[0]
+        last_map = _input(chain[0])
     if last_map != source:
         return None
     sides = own
@@ -118,7 +120,9 @@ def _places(last_map: str, maker: Mapping[str, Any], source: str, own: list[int]
         if node.op_type in ("Conv", "MaxPool"):
             kernel, pads, strides = (_ints(node, name) for name in ("kernel_shape", "pads", "strides"))
             pads, strides = pads or [0] * 4, strides or [1, 1]
-            if len(kernel) != 2 or {each.name for each in node.attribute} - {"kernel_shape", "pads", "strides"}:
+            if (len(kernel), len(pads), len(strides)) != (2, 4, 2) or min(strides) < 1:
+                return None
+            if {each.name for each in node.attribute} - {"kernel_shape", "pads", "strides"}:
                 return None
             sides = [(sides[i] + pads[i] + pads[i + 2] - kernel[i]) // strides[i] + 1 for i in (0, 1)]
         elif node.op_type not in _BY_PLACE:
@@ -130,20 +134,25 @@ def _make_convolutional(network: Any, head: _Head, places: list[int]) -> None:
     make, nodes = type(head.dense[0].node), []
     for layer in head.dense:
         height, width = places if layer is head.dense[0] else (1, 1)
-        shape = [height, width, layer.rows // (height * width), int(layer.stored.dims[1])]
+        rows, columns = layer.stored.dims
+        shape = [columns, height, width, rows // (height * width)]  # Keras flattens channels last
         if layer.scaling is None:
-            name, spread = layer.stored.name, f"{layer.stored.name}/spread"
-            layer.node.input[1] = f"{name}/turned"
+            name = layer.stored.name
+            turned, spread, kernel = (f"{name}/{step}" for step in ("turned", "spread", "kernel"))
             given = type(layer.stored)(name=f"{name}/shape", data_type=_INT64, dims=[4], int64_data=shape)
             network.initializer.append(given)
+            # In two steps: at once, which jumps through 411 MB, takes OpenVINO twice as long.
             nodes += [
-                make(op_type="Reshape", input=[name, given.name], output=[spread]),
-                _with(make(op_type="Transpose", input=[spread], output=[layer.node.input[1]]), perm=_TO_KERNEL),
+                _with(make(op_type="Transpose", input=[name], output=[turned]), perm=[1, 0]),
+                make(op_type="Reshape", input=[turned, given.name], output=[spread]),
+                _with(make(op_type="Transpose", input=[spread], output=[kernel]), perm=_CHANNELS_FIRST),
             ]
+            layer.node.input[1] = kernel
         else:
-            turned = np.frombuffer(layer.stored.raw_data, np.int8).reshape(shape).transpose(_TO_KERNEL)
-            layer.stored.raw_data = turned.tobytes()
-            layer.stored.dims[:] = turned.shape
+            numbers = np.frombuffer(layer.stored.raw_data, np.int8).reshape(rows, columns)
+            kernels = numbers.T.reshape(shape).transpose(_CHANNELS_FIRST)
+            layer.stored.raw_data = kernels.tobytes()
+            layer.stored.dims[:] = kernels.shape
             del layer.scaling.attribute[:]
             _with(layer.scaling, axis=0)
         layer.node.op_type = "Conv"
@@ -165,6 +174,11 @@ def _make_convolutional(network: Any, head: _Head, places: list[int]) -> None:
 
 def _is_int8(stored: Any) -> bool:
     return bool(stored.data_type == _INT8 and len(stored.raw_data) == math.prod(stored.dims))
+
+
+def _input(node: Any, place: int = 0) -> str:
+    """What a node reads there; a stranger's may read nothing."""
+    return str(node.input[place]) if place < len(node.input) else ""
 
 
 def _ints(node: Any, name: str) -> list[int]:

@@ -39,8 +39,8 @@ def closed() -> UsageError:
 
 def not_compiled(path: Path, cut: Cut) -> InvalidModelError | UsageError:
     """The error of a network that a runtime does not take. The runtime's own words stay its own."""
-    if cut.size is not None:
-        height, width = (side or "any" for side in cut.size)
+    if cut.size is not None or cut.dense:
+        height, width = (side or "any" for side in cut.size or (None, None))
         return UsageError(
             f"{path}: cannot be run on pictures of {height} x {width} (height x width): expected a size that its "
             "layers can work on, or only such layers as lie before the dense ones."
