@@ -416,7 +416,7 @@ def test_no_more_bytes_are_read_than_a_recipe_makes() -> None:
 
         stream = Counting(struct.pack("<IQ", length, recipe.most_bytes + 1) + bytes(length))
         with pytest.raises(wire.WireError):
-            wire.answer(stream, "name", recipe, DEFAULT_LIMITS)
+            wire.answer(stream, "name", [recipe], DEFAULT_LIMITS)
         assert stream.asked == [12]
 
 
@@ -436,22 +436,41 @@ def test_every_view_of_a_photo_comes_over_whole(
 ) -> None:
     recipe = replace(recipe, views=how, scales=tuple(scales))
     asked, answered = io.BytesIO(), io.BytesIO()
-    wire.ask(asked, Item(photo="a", data=encoded(picture(width, height), "PNG")), recipe, DEFAULT_LIMITS)
+    wire.ask(asked, Item(photo="a", data=encoded(picture(width, height), "PNG")), [recipe], DEFAULT_LIMITS)
     asked.seek(0)
     item, told, limits = wire.question(asked)
-    assert told == recipe
-    made = prepare(item.file(limits), told, limits=limits, name="a")
+    assert told == [recipe]
+    made = prepare(item.file(limits), *told, limits=limits, name="a")
     wire.reply(answered, made)
     answered.seek(0)
-    same(wire.answer(answered, "a", recipe, DEFAULT_LIMITS), made)
+    same(wire.answer(answered, "a", [recipe], DEFAULT_LIMITS), made)
     assert len(made.views) == recipe.inputs and not answered.read()
 
 
 def test_a_question_of_before_is_asked_as_it_was() -> None:
     asked = io.BytesIO()
-    wire.ask(asked, Item(photo="a", data=PNG), RECIPE, DEFAULT_LIMITS)
+    wire.ask(asked, Item(photo="a", data=PNG), [RECIPE], DEFAULT_LIMITS)
     head = json.loads(asked.getvalue()[12:].split(PNG[:8])[0])
-    assert set(head["recipe"]) == {"name", "size", "fit", "side", "filter"}
+    assert [set(recipe) for recipe in head["recipes"]] == [{"name", "size", "fit", "side", "filter"}]
+
+
+def test_several_recipes_follow_each_other_and_each_is_checked() -> None:
+    other = replace(RECIPE, views="mirror")
+    asked = io.BytesIO()
+    wire.ask(asked, Item(photo="a", data=PNG), [RECIPE, other], DEFAULT_LIMITS)
+    asked.seek(0)
+    item, told, limits = wire.question(asked)
+    assert told == [RECIPE, other]
+    made = prepare(item.file(limits), *told, limits=limits, name="a")
+    for recipes in ([RECIPE, other], [RECIPE], [other], [RECIPE, other, RECIPE]):
+        answered = io.BytesIO()
+        wire.reply(answered, made)
+        answered.seek(0)
+        if recipes == told:
+            same(wire.answer(answered, "a", recipes, DEFAULT_LIMITS), made)
+        else:
+            with pytest.raises(wire.WireError):
+                wire.answer(answered, "a", recipes, DEFAULT_LIMITS)
 
 
 def test_a_worker_that_lies_costs_its_photo(hooked: None, tmp_path: Path) -> None:
