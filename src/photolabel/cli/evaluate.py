@@ -253,7 +253,7 @@ class _Told:
             model=self._model.name,
             photos=", ".join(printable(Path(name).name or name) for name in self._sources[:3])
             + (f" and {len(self._sources) - 3} more" if len(self._sources) > 3 else ""),
-            protocol=self._how,
+            protocol=self._how.removeprefix("protocol "),
             precision=self._precision,
             calibration=None if self._calibration is None else f"temperature {self._calibration.temperature:.3f}",
             published=self._others,
