@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import photolabel
-from photolabel import answer, cli, labels, output, tree
+from photolabel import answer, calibration, cli, labels, output, tree
 from photolabel.errors import UsageError
 from photolabel.labels import Label
 
@@ -85,6 +87,54 @@ def test_temperature_is_that_of_the_softmax() -> None:
         np.testing.assert_allclose(found, soft(logits / temperature), rtol=2e-4, atol=1e-7)
     sure = np.array([1, 0, 0], np.float32)
     np.testing.assert_array_equal(answer.tempered(sure, 0.7), sure)
+
+
+def test_familiarity_is_one_less_a_share_of_the_greatest_entropy() -> None:
+    sure = np.zeros(1000, np.float32)
+    sure[7] = 1
+    assert answer.familiarity(sure) == 1
+    hundred = np.zeros(1000, np.float32)
+    hundred[:100] = 0.01
+    assert answer.familiarity(hundred) == pytest.approx(0, abs=1e-6), "no hundred classes can be more alike"
+    assert answer.familiarity(np.full(7, 1 / 7, np.float32)) == pytest.approx(0, abs=1e-6)
+    several = np.random.default_rng(0).dirichlet(np.full(1000, 0.02), 50).astype(np.float32)
+    by_hand = [
+        1 - sum(float(p * (1 - p)) ** 0.1 for p in sorted(map(float, x))[-100:]) / (100 * 0.0099**0.1) for x in several
+    ]
+    np.testing.assert_allclose(answer.familiarity(several), by_hand, atol=1e-5)
+
+
+@given(seed=st.integers(0, 2**32 - 1), classes=st.integers(2, 300), peak=st.floats(0.01, 10))
+def test_familiarity_is_from_nought_to_one(seed: int, classes: int, peak: float) -> None:
+    found = np.random.default_rng(seed).dirichlet(np.full(classes, peak), 5).astype(np.float32)
+    assert (answer.familiarity(found) >= -1e-6).all() and (answer.familiarity(found) <= 1).all()
+
+
+def test_a_photo_of_none_of_its_classes() -> None:
+    """The line that was measured for the bundled model; only where an honest answer is asked for."""
+    noise = np.random.default_rng(1).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    cat = ROOT / "samples" / "cat.jpg"
+    with photolabel.load("efficientnet-lite2") as classifier:
+        (bold,), (found,) = classifier.classify_many([noise]), classifier.classify_many([noise], sure=0.01)
+        assert answer.familiarity(bold.probabilities) < calibration.OF_BUNDLED
+        assert bold.answer is not None and bold.answer.kind == "leaf"
+        assert found.answer is not None and found.answer.reason == "none of its classes"
+        assert found.answer.probability == bold.top.probability and str(found) == "unsure (none of its classes)"
+        assert classifier.classify(cat, sure=0.01).answer.kind == "leaf"  # type: ignore[union-attr]
+    with photolabel.load("efficientnet-lite2", views="mirror") as twice:  # of which it was not measured
+        assert twice.classify(noise, sure=0.01).answer.reason is None  # type: ignore[union-attr]
+
+
+def test_a_calibration_has_a_line_of_its_own(tiny: Path, photo: Path) -> None:
+    with photolabel.load(tiny, threads=1) as plain:
+        assert plain.classify(photo, sure=0.001).answer.kind == "leaf"  # type: ignore[union-attr]
+        found = float(answer.familiarity(plain.classify(photo).probabilities))
+        what = plain.identity
+    scores = tuple(i / 100 for i in range(100))
+    for floor, reason in ((found - 1e-9, None), (found + 1e-9, "none of its classes")):
+        calibration.keep(what, calibration.Calibration(temperature=1.0, scores=scores, right=9, floor=floor))
+        with photolabel.load(tiny, threads=1) as classifier:
+            assert classifier.classify(photo, sure=0.001).answer.reason == reason  # type: ignore[union-attr]
 
 
 def test_a_classifier_and_its_records() -> None:

@@ -69,6 +69,12 @@ def test_probabilities_of_nought_are_borne() -> None:
     assert np.isfinite(made).all() and made.sum(axis=1) == pytest.approx(1)
 
 
+def test_all_but_a_twentieth_of_the_photos_are_familiar() -> None:
+    said, truth = drawn(200, temperature=1)
+    learnt = calibration.fit(said, truth)
+    assert int((answer.familiarity(said) < learnt.floor).sum()) == 10
+
+
 # -- sets
 
 
@@ -86,7 +92,7 @@ def test_sets_hold_the_truth_as_often_as_they_promise(coverage: float) -> None:
 
 
 def test_a_set_is_the_likeliest_first_and_never_empty() -> None:
-    learnt = Calibration(temperature=1.0, scores=SCORES, right=90)
+    learnt = Calibration(temperature=1.0, scores=SCORES, right=90, floor=0.0)
     probabilities = np.array([0.1, 0.5, 0.05, 0.35], np.float32)
     assert list(learnt.names(probabilities, 0.5)) == [1], "of a half, only what has a half"
     assert list(learnt.names(probabilities, 0.9)) == [1, 3, 0]
@@ -95,7 +101,7 @@ def test_a_set_is_the_likeliest_first_and_never_empty() -> None:
 
 @given(st.lists(st.floats(0, 1), min_size=FEWEST, max_size=60), st.floats(0.01, 1))
 def test_more_coverage_is_never_fewer_names(scores: list[float], coverage: float) -> None:
-    learnt = Calibration(temperature=1.0, scores=tuple(sorted(scores)), right=0)
+    learnt = Calibration(temperature=1.0, scores=tuple(sorted(scores)), right=0, floor=0.0)
     try:
         least = learnt.least(coverage)
     except UsageError:
@@ -106,7 +112,7 @@ def test_more_coverage_is_never_fewer_names(scores: list[float], coverage: float
 
 
 def test_a_coverage_that_so_few_photos_cannot_promise() -> None:
-    learnt = Calibration(temperature=1.0, scores=SCORES, right=90)
+    learnt = Calibration(temperature=1.0, scores=SCORES, right=90, floor=0.0)
     assert learnt.least(0.99) == pytest.approx(1 - 0.99)
     with pytest.raises(UsageError, match="at least 199 photos; this model was calibrated with 100"):
         learnt.least(0.995)
@@ -149,11 +155,14 @@ def test_photos_that_do_not_teach() -> None:
         {"right": 101},
         {"right": -1},
         {"right": 1.0},
+        {"floor": 1.5},
+        {"floor": float("nan")},
+        {"floor": None},
     ],
 )
 def test_what_is_no_calibration(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="expected a temperature"):
-        Calibration(**{"temperature": 1.0, "scores": SCORES, "right": 50, **wrong})  # type: ignore[arg-type]
+        Calibration(**{"temperature": 1.0, "scores": SCORES, "right": 50, "floor": 0.1, **wrong})  # type: ignore[arg-type]
 
 
 # -- kept
@@ -186,9 +195,15 @@ def _file() -> Path:
         b"{",
         b"[]",
         b"[" * 100_000,
-        json.dumps({"format": "photolabel-calibration/2", "temperature": 1.0, "scores": SCORES, "right": 5}).encode(),
-        json.dumps({"format": "photolabel-calibration/1", "temperature": 0, "scores": SCORES, "right": 5}).encode(),
-        json.dumps({"format": "photolabel-calibration/1", "temperature": 1.0, "scores": {}, "right": 5}).encode(),
+        json.dumps(
+            {"format": "photolabel-calibration/2", "temperature": 1.0, "scores": SCORES, "right": 5, "floor": 0.0}
+        ).encode(),
+        json.dumps(
+            {"format": "photolabel-calibration/1", "temperature": 0, "scores": SCORES, "right": 5, "floor": 0.0}
+        ).encode(),
+        json.dumps(
+            {"format": "photolabel-calibration/1", "temperature": 1.0, "scores": {}, "right": 5, "floor": 0.0}
+        ).encode(),
     ],
 )
 def test_one_that_is_damaged_is_an_error(data: bytes) -> None:
@@ -214,7 +229,7 @@ def test_a_classifier_uses_what_was_learnt_of_it(tiny: Path, photo: Path) -> Non
         assert before.calibration is None and plain.calibration is None
         with pytest.raises(UsageError, match="calibrate"):
             plain.classify(photo, coverage=0.9)
-        learnt = Calibration(temperature=0.5, scores=SCORES, right=90)
+        learnt = Calibration(temperature=0.5, scores=SCORES, right=90, floor=0.0)
         calibration.keep(plain.identity, learnt)
     with photolabel.load(tiny, threads=1) as calibrated, photolabel.load(tiny, threads=1, calibrated=False) as not_so:
         found = calibrated.classify(photo, top=3, coverage=0.9, sure=0.9)
@@ -236,7 +251,7 @@ def test_a_classifier_uses_what_was_learnt_of_it(tiny: Path, photo: Path) -> Non
 
 def test_another_recipe_is_another_way_of_looking() -> None:
     with photolabel.load("efficientnet-lite2") as plain:
-        calibration.keep(plain.identity, Calibration(temperature=0.5, scores=SCORES, right=90))
+        calibration.keep(plain.identity, Calibration(temperature=0.5, scores=SCORES, right=90, floor=0.0))
     with photolabel.load("efficientnet-lite2", views="mirror") as mirrored:
         assert mirrored.calibration is None
         assert mirrored.classify(ROOT / "samples" / "cat.jpg").calibration is None

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 # A name that stands for more of the classes than this share says next to nothing of a photo: an "object", a "whole".
 _NOTHING = 0.9
+# Of the generalised entropy: what its authors use for ImageNet's classes.
+_LIKELIEST, _POWER = 100, 0.1
 # Softmax gives 0 for what is below the smallest float32: no logarithm can be taken of that.
 FLOOR = np.float32(1e-38)
 
@@ -85,6 +87,21 @@ def hedged(probabilities: NDArray[np.float32], labels: Sequence[Label], tree: Tr
                 everyday=name.everyday,
             )
     return unsure(float(probabilities[best]), reason="not sure enough")
+
+
+def familiarity(probabilities: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Return how much photos look like what a network knows, 0 to 1: float32 (..., classes) -> float64 (...).
+
+    Of the network's own probabilities, which are spread over many classes where none fits: 1 less their generalised
+    entropy, over the hundred likeliest classes, as a share of the greatest that there can be. After Liu, Lochman and
+    Zach, "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection", CVPR 2023. Told photos of none of
+    the classes better than the largest probability or logit does, and than the energy of all: docs/benchmarks.md.
+    """
+    top = min(_LIKELIEST, probabilities.shape[-1])
+    likeliest = np.sort(probabilities.astype(np.float64), axis=-1)[..., -top:].clip(0, 1)
+    greatest = top * (1 / top * (1 - 1 / top)) ** _POWER
+    found: NDArray[np.float64] = 1 - ((likeliest * (1 - likeliest)) ** _POWER).sum(axis=-1) / greatest
+    return found
 
 
 def information(answer: Answer, classes: int, tree: Tree | None) -> float:

@@ -23,17 +23,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import store
-from .answer import FLOOR, tempered
+from .answer import FLOOR, familiarity, tempered
 from .errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FEWEST = 20  # photos: of fewer, sets that hold the truth 95 times in 100 would have to hold every class
+# The familiarity that 95 % of 122 photos of its classes have by the bundled model: bench/none_of_its_classes.py.
+OF_BUNDLED = 0.102
 _LEAST, _MOST = 1 / 20, 20.0  # temperature
 _STEPS = 40  # of bisection: to some 1e-11 of the temperature's logarithm
 _FORMAT = "photolabel-calibration/1"
 _MAX_BYTES = 1 << 26
+_UNFAMILIAR = 0.05  # of the photos of its classes that are given up, so that others are known for what they are
 _DECIMALS = 9  # of scores that are kept
 
 
@@ -43,15 +46,17 @@ class Calibration:
 
     `temperature` is above 0; more than 1 makes probabilities flatter, less makes them steeper. `scores` are 1 less the
     calibrated probability of each photo's true class, 0..1, in ascending order. `right` is how many of the photos'
-    likeliest classes were the true ones.
+    likeliest classes were the true ones. `floor` is the familiarity that all but 5 % of the photos reach: what has less
+    shows none of the classes.
     """
 
     temperature: float
     scores: tuple[float, ...]
     right: int
+    floor: float
 
     def __post_init__(self) -> None:
-        numbers = (self.temperature, *self.scores)
+        numbers = (self.temperature, self.floor, *self.scores)
         if not all(isinstance(x, int | float) and not isinstance(x, bool) for x in numbers) or not (
             _LEAST <= self.temperature <= _MOST
             and len(self.scores) >= FEWEST
@@ -59,6 +64,7 @@ class Calibration:
             and list(self.scores) == sorted(self.scores)
             and isinstance(self.right, int)
             and 0 <= self.right <= len(self.scores)
+            and -1 <= self.floor <= 1
         ):
             raise UsageError(
                 f"expected a temperature from {_LEAST} to {_MOST} and at least {FEWEST} scores in ascending order."
@@ -128,7 +134,8 @@ def fit(probabilities: NDArray[np.float32], truth: Sequence[int] | NDArray[np.in
     of_truth = np.take_along_axis(tempered(probabilities, best), classes[:, np.newaxis], axis=1)[:, 0]
     right = int(np.count_nonzero(probabilities.argmax(axis=1) == classes))
     scores = sorted(round(1 - float(each), _DECIMALS) for each in of_truth)
-    return Calibration(temperature=best, scores=tuple(scores), right=right)
+    floor = float(np.sort(familiarity(probabilities))[int(_UNFAMILIAR * len(classes))])
+    return Calibration(temperature=best, scores=tuple(scores), right=right, floor=floor)
 
 
 def temperature(probabilities: NDArray[np.float32], truth: NDArray[np.intp]) -> float:
@@ -171,6 +178,11 @@ def kept(what: Sequence[Any]) -> Calibration | None:
     return _read(data, name)
 
 
+def any_kept() -> bool:
+    """Whether there is any calibration: if not, nobody needs to hash a network to find its own."""
+    return (store.cache_folder() / "calibrations").is_dir()
+
+
 def keep(what: Sequence[Any], calibration: Calibration) -> None:
     """Keep a calibration for `what`; one that is there is replaced. Raises StoreError."""
     cache, name = _place(what)
@@ -198,10 +210,10 @@ def _written(calibration: Calibration) -> bytes:
 def _read(data: bytes, name: str) -> Calibration:
     try:
         match json.loads(data):
-            case {"format": str(form), "temperature": temperature, "scores": [*scores], "right": right} if (
+            case {"format": str(form), "temperature": warmth, "scores": [*scores], "right": right, "floor": floor} if (
                 form == _FORMAT
             ):
-                return Calibration(temperature=temperature, scores=tuple(scores), right=right)
+                return Calibration(temperature=warmth, scores=tuple(scores), right=right, floor=floor)
     except (ValueError, RecursionError):  # UsageError is one
         pass
     raise _damaged(name, f"it is not of the form {_FORMAT}")

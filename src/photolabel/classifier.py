@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import engine, images, tree
-from .answer import hedged
+from .answer import Answer, familiarity, hedged, unsure
 from .calibration import check_coverage
 from .errors import UsageError
 from .member import BATCH, Member, Network
@@ -58,11 +58,15 @@ class Classifier:
         *,
         limits: images.Limits = images.DEFAULT_LIMITS,
         calibration: Calibration | None = None,
+        floor: float | None = None,
         reload: tuple[Callable[..., Classifier], tuple[Any, ...]] | None = None,
     ) -> Classifier:
-        """Return the classifier whose answers are the mean of its members'. Raises `UsageError` for unlike classes."""
+        """Return the classifier whose answers are the mean of its members'. Raises `UsageError` for unlike classes.
+
+        `floor` is the familiarity below which a photo shows none of the classes, where no `calibration` says it.
+        """
         made = cls.__new__(cls)
-        made._begin(members, limits, calibration, reload)
+        made._begin(members, limits, calibration, floor, reload)
         return made
 
     def _begin(
@@ -70,6 +74,7 @@ class Classifier:
         members: Sequence[Member],
         limits: images.Limits,
         calibration: Calibration | None = None,
+        floor: float | None = None,
         reload: tuple[Callable[..., Classifier], tuple[Any, ...]] | None = None,
     ) -> None:
         first, *others = members
@@ -81,6 +86,7 @@ class Classifier:
                 )
         self._members = tuple(members)
         self._calibration, self._reload = calibration, reload
+        self._floor = floor if calibration is None else calibration.floor
         self.limits = limits
         self.model = _joined([member.model for member in members])
         self.recipes = tuple(dict.fromkeys(member.recipe for member in members))
@@ -113,7 +119,7 @@ class Classifier:
     @property
     def identity(self) -> list[Any]:
         """What its probabilities depend on, as plain values: of each member the network, the recipe, the precision."""
-        return [[member.digest, member.recipe.to_dict(), member.precision] for member in self._members]
+        return [member.identity for member in self._members]
 
     @property
     def several(self) -> bool:
@@ -137,7 +143,8 @@ class Classifier:
 
         `photo` is a path, the bytes of an image file, a binary file object, a PIL image, or a NumPy array
         (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. `sure`,
-        a probability, asks for an answer that is so sure: a class, a broader name of WordNet, or "unsure". `coverage`,
+        a probability, asks for an answer that is so sure: a class, a broader name of WordNet, or "unsure", also where
+        the photo seems to show none of the classes. `coverage`,
         a share, asks a calibrated model for the smallest set of names that holds the truth so often. Raises a
         `PhotoError` for a photo that cannot be read, and `UsageError` for a wrong argument.
         """
@@ -282,6 +289,7 @@ class Classifier:
         # Its own: a view would keep the whole batch's alive.
         probabilities = np.mean([np.mean(each, axis=0) for each in opinions], axis=0)
         said = _compared(self._members, opinions, probabilities)
+        none = sure is not None and self._floor is not None and float(familiarity(probabilities)) < self._floor
         if self._calibration is not None:
             probabilities = self._calibration.probabilities(probabilities)
         probabilities.setflags(write=False)
@@ -290,7 +298,7 @@ class Classifier:
         return replace(
             self._known(photo),
             labels=tuple(_ranked(labels[i], probabilities) for i in best[:top]),
-            answer=None if sure is None else hedged(probabilities, labels, self.tree, sure=sure),
+            answer=None if sure is None else self._answer(probabilities, sure, none=none),
             names=None if coverage is None else self._names(probabilities, coverage),
             opinions=said,
             calibration=None
@@ -298,6 +306,11 @@ class Classifier:
             else Calibrated(digest=self._calibration.digest, temperature=self._calibration.temperature),
             probabilities=probabilities,
         )
+
+    def _answer(self, probabilities: NDArray[np.float32], sure: float, *, none: bool) -> Answer:
+        if none:
+            return unsure(float(probabilities.max()), reason="none of its classes")
+        return hedged(probabilities, self.model.labels, self.tree, sure=sure)
 
     def _names(self, probabilities: NDArray[np.float32], coverage: float) -> Names:
         assert self._calibration is not None

@@ -117,16 +117,24 @@ def _load(asked: _Asked) -> Classifier:
                 looked = replace(recipe, views=way, scales=scales)  # type: ignore[arg-type]  # it is checked
                 cut = engines.Cut(dense=True) if way == "dense" else engines.WHOLE
                 members.append(Member(described, network.open(cut), looked, network))
+        asks = asked.calibrated and calibration.any_kept()
+        learnt = calibration.kept([member.identity for member in members]) if asks else None
         again = asked if names else replace(asked, model=found[0][3])
-        made = Classifier.of(members, limits=asked.limits, reload=(_load, (again,)))
-        learnt = calibration.kept(made.identity) if asked.calibrated else None
-        if learnt is not None:
-            made = Classifier.of(members, limits=asked.limits, calibration=learnt, reload=(_load, (again,)))
+        return Classifier.of(
+            members, limits=asked.limits, calibration=learnt, floor=_floor(members), reload=(_load, (again,))
+        )
     except BaseException:
         for member in members:
             member.close()
         raise
-    return made
+
+
+def _floor(members: Sequence[Member]) -> float | None:
+    """The familiarity that photos of its classes have, where it has been measured: of the bundled model."""
+    (only, *others) = members
+    known = models.known()[models.BUNDLED]
+    measured = not others and only.model.name == known.name and only.recipe == known.recipe()
+    return calibration.OF_BUNDLED if measured else None
 
 
 def _several(model: str | os.PathLike[str] | None) -> list[str]:

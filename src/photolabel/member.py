@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -80,6 +80,11 @@ class Member:
     def digest(self) -> str | None:
         """`sha256:` and the hash of the network's file; None if there is none."""
         return None if self.network is None else store.Store().known_digest(self.network.path)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What its probabilities depend on, as plain values: the network, the recipe, the precision."""
+        return [self.digest, self.recipe.to_dict(), self.precision]
 
     def run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the probabilities of prepared pixels, float32 (N, height, width, 3) RGB 0..255: float32 (N, classes).
