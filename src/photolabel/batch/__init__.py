@@ -13,12 +13,12 @@ from ..images import DEFAULT_LIMITS
 from ..loading import load
 from ..workers import SECONDS, Crew
 from .journal import Journal, pinned
-from .pipeline import Decoders, Here, Timing, predictions
+from .pipeline import Decoders, Here, Timing, predictions, through
 from .report import Tally, summary
 
 __all__ = [
     "SECONDS", "Decoders", "Here", "Journal", "Tally", "Timing", "classify_folder", "crew", "pinned", "predictions",
-    "summary",
+    "summary", "through",
 ]  # fmt: skip
 
 _MOST_WORKERS = 256

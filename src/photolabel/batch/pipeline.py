@@ -15,7 +15,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeVar
 
 from ..classifier import BATCH, Classifier, Prediction
 from ..images import Limits, Recipe
@@ -27,6 +27,9 @@ _LEAST_AHEAD = 4  # photos, however many views each has
 _DONE = 2  # batches that wait for the caller
 _PATIENCE = 0.5  # seconds that a batch waits to be filled before it goes as it is
 _PARTING = 30.0  # seconds that a process which ends waits for a batch that is under way
+
+
+_T = TypeVar("_T")
 
 
 class Decoders(Protocol):
@@ -72,44 +75,58 @@ def predictions(
 
     `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
     """
-    run = _Run(
-        items,
-        classifier,
-        decoders,
-        partial(classifier.predict, top=top, sure=sure, coverage=coverage),
-        timing or Timing(),
-    )
+    predict = partial(classifier.predict, top=top, sure=sure, coverage=coverage)
+    predict([])  # a wrong argument should not wait for a photo
+    return through(items, classifier.recipes, decoders, predict, limits=classifier.limits, timing=timing)
+
+
+def through(
+    items: Iterable[Item],
+    recipes: Sequence[Recipe],
+    decoders: Decoders,
+    work: Callable[[Sequence[Prepared]], list[_T]],
+    *,
+    limits: Limits,
+    timing: Timing | None = None,
+) -> Generator[_T]:
+    """Yield what `work` makes of each item, prepared by `recipes`, in their order; as `predictions` does.
+
+    `work` has some photos at a time, of about `BATCH` inputs, and returns one result each.
+    """
+    run = _Run(items, recipes, limits, decoders, work, timing or Timing())
     try:
         yield from run.results()
     finally:
         run.stop()
 
 
-_Predict: TypeAlias = Callable[[Sequence[Prepared]], list[Prediction]]
-
-
 class _Run:
     def __init__(
-        self, items: Iterable[Item], classifier: Classifier, decoders: Decoders, predict: _Predict, timing: Timing
+        self,
+        items: Iterable[Item],
+        recipes: Sequence[Recipe],
+        limits: Limits,
+        decoders: Decoders,
+        work: Callable[[Sequence[Prepared]], list[Any]],
+        timing: Timing,
     ) -> None:
-        self._items, self._classifier, self._decoders, self._timing = items, classifier, decoders, timing
-        self._predict = predict
-        predict([])  # a wrong argument should not wait for a photo
+        self._items, self._recipes, self._limits, self._decoders = items, recipes, limits, decoders
+        self._work, self._timing = work, timing
         # None: no more. An exception: no more, and why.
         self._waiting: queue.SimpleQueue[Future[Prepared] | BaseException | None] = queue.SimpleQueue()
         # The caller's thread waits here, and Ctrl-C may strike it at any moment: in the lock of a Queue, which is
         # Python, it would leave that locked. This one is C, and so is the room that it lacks for more batches.
-        self._done: queue.SimpleQueue[list[Prediction] | BaseException | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[list[Any] | BaseException | None] = queue.SimpleQueue()
         self._room: queue.SimpleQueue[None] = queue.SimpleQueue()
         for _ in range(_DONE):
             self._room.put(None)
-        inputs = sum(recipe.inputs for recipe in classifier.recipes)
+        inputs = sum(recipe.inputs for recipe in recipes)
         self._batch = -(-BATCH // inputs)  # photos
-        self._window = _Window(max(_LEAST_AHEAD, _AHEAD * BATCH // inputs), classifier.limits.file_bytes)
+        self._window = _Window(max(_LEAST_AHEAD, _AHEAD * BATCH // inputs), limits.file_bytes)
         self._stopped = threading.Event()
         self._coming: Future[Prepared] | None = None  # that the last batch did not wait for
 
-    def results(self) -> Iterator[Prediction]:
+    def results(self) -> Iterator[Any]:
         for work in (self._feed, self._answer):
             # Daemons: whoever waits for a pipe or a network that hangs shall not keep the process from ending.
             threading.Thread(target=work, name=f"photolabel{work.__name__}", daemon=True).start()
@@ -138,7 +155,7 @@ class _Run:
     # -- the first thread
 
     def _feed(self) -> None:
-        recipes, limits = self._classifier.recipes, self._classifier.limits
+        recipes, limits = self._recipes, self._limits
         end: BaseException | None = None
         try:
             for item in self._items:
@@ -165,7 +182,7 @@ class _Run:
                 batch, end, more = self._gather()
                 if batch:
                     begun = time.perf_counter()
-                    answers = self._predict(batch)
+                    answers = self._work(batch)
                     self._timing.network += time.perf_counter() - begun
                     self._room.get()
                     self._done.put(answers)
