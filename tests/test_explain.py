@@ -9,14 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 import photolabel
 from photolabel import cli, engine, graph, images, models
 from photolabel.classifier import Classifier
 from photolabel.errors import CorruptPhotoError, UsageError
-from photolabel.explain import Evidence, explain, grad_cam, head_gradient
+from photolabel.explain import Evidence, _box, _frame, _scaled, activation_map, explain, grad_cam, head_gradient
 
 import oracle
 from conftest import ROOT
@@ -109,7 +112,7 @@ def test_the_map_adds_up_to_the_logit(bundled: Classifier) -> None:
     assert bundled.network is not None
     head = graph.averaged_head(bundled.network)
     assert head is not None
-    name, weights = head
+    name, weights = head.layer, head.weights
     running = engine.open_engine(bundled.network, cut=engine.Cut(layers=(name, "logits"), only=True))
     pixels = images.prepare(images.read(COFFEE), bundled.recipe)[np.newaxis]
     found = running.run(pixels)
@@ -121,6 +124,160 @@ def test_the_map_adds_up_to_the_logit(bundled: Classifier) -> None:
     other = running.run(again)
     running.close()
     np.testing.assert_allclose(other["logits"][0] - (other[name][0] @ weights.T).mean(axis=(0, 1)), rest, atol=1e-3)
+
+
+def of_features(features: np.ndarray, weights: np.ndarray, bias: np.ndarray) -> np.ndarray:
+    """Probabilities, by the dense layer behind an average."""
+    logits = features @ weights.T + bias
+    exponents = np.exp(logits - logits.max())
+    return exponents / exponents.sum()  # type: ignore[no-any-return]
+
+
+def test_the_map_is_that_of_the_log_odds() -> None:
+    """Against differences: each channel is weighed by what the log-odds gain where its average grows."""
+    rng = np.random.default_rng(2)
+    maps, weights, bias = rng.random((4, 4, 6)), rng.normal(size=(5, 6)), rng.normal(size=5)
+    features = maps.mean(axis=(0, 1))
+
+    def log_odds(features: np.ndarray) -> float:
+        p = of_features(features, weights, bias)[3]
+        return float(np.log(p / (1 - p)))
+
+    steps = np.eye(6) * 1e-5
+    slopes = np.array([(log_odds(features + step) - log_odds(features - step)) / 2e-5 for step in steps])
+    found = activation_map(maps, weights, of_features(features, weights, bias), 3)
+    assert found.any() and not found.all(), "neither all above 0 nor all below"
+    np.testing.assert_allclose(found, np.maximum(maps @ slopes, 0), rtol=1e-4, atol=1e-6)
+
+
+def test_what_speaks_for_all_classes_alike_is_no_evidence() -> None:
+    rng = np.random.default_rng(3)
+    maps = rng.random((4, 4, 6), np.float32)
+    weights = rng.normal(size=(5, 6)).astype(np.float32)
+    probabilities = np.array([0.5, 0.3, 0.1, 0.1, 0], np.float32)
+    plain = activation_map(maps, weights, probabilities, 0)
+    alike = weights + rng.normal(size=6).astype(np.float32)
+    np.testing.assert_allclose(activation_map(maps, alike, probabilities, 0), plain, atol=1e-5)
+    weights[1] = weights[0]  # a rival beside which there is no other, and all speaks for it as much
+    assert not activation_map(maps, weights, np.array([0.5, 0.5, 0, 0, 0], np.float32), 0).any()
+
+
+def test_a_class_without_a_rival_has_a_map_too() -> None:
+    maps, weights = np.ones((2, 2, 1), np.float32), np.array([[2], [1]], np.float32)
+    np.testing.assert_array_equal(activation_map(maps, weights, np.array([1, 0], np.float32), 0), np.full((2, 2), 2))
+    nearly = activation_map(maps, weights, np.array([1, 1e-40], np.float32), 0)
+    np.testing.assert_allclose(nearly, np.ones((2, 2)), rtol=1e-5)
+
+
+# -- places
+
+
+SIDE = 64
+
+
+def averaging(path: Path, nodes: list[onnx.NodeProto], stored: dict[str, np.ndarray]) -> Path:
+    """A network of these nodes, from "x", channels first, to "map", which is averaged before a dense layer."""
+    first = helper.make_node("Transpose", ["pixels"], ["x"], perm=[0, 3, 1, 2])
+    last = [
+        helper.make_node("GlobalAveragePool", ["map"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "dense"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"]),
+    ]
+    value = helper.make_tensor_value_info
+    made = helper.make_graph(
+        [first, *nodes, *last],
+        "averaging",
+        [value("pixels", onnx.TensorProto.FLOAT, ["N", SIDE, SIDE, 1])],
+        [value("probabilities", onnx.TensorProto.FLOAT, ["N", 2]), value("map", onnx.TensorProto.FLOAT, None)],
+        [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    path.write_bytes(helper.make_model(made, opset_imports=opset, ir_version=8).SerializeToString())
+    return path
+
+
+STORED = {"dense": np.ones((1, 2)), "k3": np.ones((1, 1, 3, 3)), "k5": np.ones((1, 1, 5, 5)), "half": np.full(1, 0.5)}
+
+
+def window(kind: str, source: str, made: str, size: int, **given: Any) -> onnx.NodeProto:
+    inputs = [source, f"k{size}"] if kind == "Conv" else [source]
+    return helper.make_node(kind, inputs, [made], kernel_shape=[size, size], **given)
+
+
+def test_places_are_where_the_pixels_come_in(tmp_path: Path) -> None:
+    """Each column of the input is lit alone: a place of the map is the middle of all columns that reach it."""
+    nodes = [
+        window("Conv", "x", "a", 3, strides=[2, 2], pads=[0, 0, 1, 1]),
+        window("AveragePool", "a", "b", 3, strides=[2, 2], pads=[1, 1, 1, 1]),
+        window("Conv", "b", "c", 3, dilations=[2, 2], pads=[2, 2, 2, 2]),
+        helper.make_node("Add", ["c", "b"], ["joined"]),
+        helper.make_node("Mul", ["half", "joined"], ["d"]),
+        window("Conv", "d", "map", 5, strides=[2, 2], pads=[1, 1, 2, 2]),
+    ]
+    head = graph.averaged_head(averaging(tmp_path / "n.onnx", nodes, STORED))
+    assert head is not None and head.places is not None and head.layer == "map"
+    columns = np.repeat(np.eye(SIDE, dtype=np.float32)[:, np.newaxis, :, np.newaxis], SIDE, axis=1)
+    (found,) = ReferenceEvaluator(str(tmp_path / "n.onnx")).run(["map"], {"pixels": columns})
+    step, first = head.places
+    middle = found.shape[3] // 2
+    for place in (middle - 1, middle):  # not at the borders, where padding cuts windows off
+        reached = found[:, 0, middle, place]
+        centre = float((reached * (np.arange(SIDE) + 0.5)).sum() / reached.sum())
+        assert first + step * place == pytest.approx(centre, abs=1e-3)
+
+
+def test_places_go_past_a_gate(tmp_path: Path) -> None:
+    """What was averaged over the whole photo has no place: the other input of the product gives it."""
+    nodes = [
+        window("Conv", "x", "a", 3, strides=[2, 2], pads=[1, 1, 1, 1]),
+        helper.make_node("GlobalAveragePool", ["a"], ["gate"]),
+        helper.make_node("Sigmoid", ["gate"], ["opened"]),
+        helper.make_node("Mul", ["opened", "a"], ["map"]),
+    ]
+    head = graph.averaged_head(averaging(tmp_path / "n.onnx", nodes, STORED))
+    assert head is not None and head.places == (2, 0.5)
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [window("Conv", "x", "map", 3, strides=[2, 2], auto_pad="SAME_UPPER")],
+        [window("Conv", "x", "map", 3, strides=[2, 1], pads=[1, 1, 1, 1])],
+        [helper.make_node("Conv", ["x", "k3"], ["map"])],
+        [helper.make_node("Softsign", ["x"], ["map"])],
+    ],
+    ids=["padded by itself", "sides differ", "size not said", "unknown node"],
+)
+def test_places_that_are_not_clear(tmp_path: Path, nodes: list[onnx.NodeProto]) -> None:
+    head = graph.averaged_head(averaging(tmp_path / "n.onnx", nodes, STORED))
+    assert head is not None and head.places is None
+
+
+def test_places_of_the_bundled_network(bundled: Classifier) -> None:
+    assert bundled.network is not None
+    head = graph.averaged_head(bundled.network)
+    assert head is not None and head.places == (32, 3.5)
+
+
+@pytest.mark.parametrize("places", [(32, 3.5), (32, 16), (28, 30)])
+def test_a_map_lies_where_its_places_are(places: tuple[float, float]) -> None:
+    step, first = places
+    for row, column in ((0, 0), (4, 4), (3, 7)):
+        raw = np.zeros((8, 8), np.float32)
+        raw[row, column] = 5
+        frame = _frame(raw, 260, places)
+        assert frame is not None
+        grown = _scaled(raw, 260, frame)
+        assert grown[int(first + step * row), int(first + step * column)] > 0.98
+        left, top, right, bottom = np.multiply(_box(raw, frame) or (), 260 / 8)
+        assert left <= first + step * column <= right and top <= first + step * row <= bottom
+        assert right - left < 2 * step and bottom - top < 2 * step
+
+
+@pytest.mark.parametrize("places", [None, (32, -1), (32, 60), (40, 3), (16, 3)])
+def test_a_map_whose_places_do_not_fit_lies_evenly(places: tuple[float, float] | None) -> None:
+    assert _frame(np.ones((8, 8), np.float32), 260, places) is None
 
 
 def test_a_network_that_ends_otherwise_has_no_averaged_head(tiny: Path) -> None:

@@ -5,7 +5,9 @@ Three ways, none of which needs a framework that trains:
 - "gradient", for VGG: Grad-CAM (Selvaraju et al., ICCV 2017) on the last convolution. The gradient goes through three
   dense layers and a pooling, so it is written down in NumPy, exactly.
 - "activation", for networks that average their last map and end in one dense layer: class activation maps (Zhou et al.,
-  CVPR 2016).
+  CVPR 2016), of the class beside its rivals: a map of the log-odds, not of the logit. Softmax sees only differences of
+  logits, so what speaks for all classes alike, or for a likely rival as much, is no evidence (Wang and Wang, "Why Not
+  Other Classes?", NeurIPS 2022).
 - "occlusion", for all others, and to check the first two by: how much of the probability goes when a patch of the input
   is greyed out (Zeiler and Fergus, ECCV 2014). It runs the network some 170 times.
 """
@@ -110,19 +112,29 @@ def explain(
     assert made.pixels is not None
     pixels = made.pixels.astype(np.float32)
     used, layers = _method(classifier, method)
+    places: tuple[float, float] | None = None
     probabilities, *inner = _outputs(classifier, pixels, layers)
     wanted = _label(classifier, probabilities, label)
     if used == "gradient":
         raw = _gradient_map(classifier, inner, wanted.index)
     elif used == "activation":
-        raw = _activation_map(classifier, inner[0], wanted.index)
+        head = _averaged_head(classifier)
+        assert head is not None
+        places = head.places
+        raw = activation_map(inner[0], head.weights, probabilities, wanted.index)
     else:
         raw = _occlusion_map(classifier, pixels, wanted)
     whole = images.read(photo, limits=classifier.limits)
     cut = images.cut(whole.size, recipe)
-    scaled = _scaled(raw, recipe.size)
+    frame = _frame(raw, recipe.size, places)
     return Evidence(
-        photo=whole, label=wanted, method=used, map=scaled, raw=raw, cut=cut, box=_in_photo(_box(raw), raw.shape, cut)
+        photo=whole,
+        label=wanted,
+        method=used,
+        map=_scaled(raw, recipe.size, frame),
+        raw=raw,
+        cut=cut,
+        box=_in_photo(_box(raw, frame), raw.shape, cut),
     )
 
 
@@ -152,7 +164,7 @@ def _method(classifier: Classifier, asked: Method | None) -> tuple[Method, tuple
         convolution = next(layer.name for layer in reversed(spec.layers) if layer.kind == "Conv2D")
         return "gradient", (convolution, *[layer.name for layer in spec.layers if layer.kind == "Dense"][:-1])
     if asked in (None, "activation") and (head := _averaged_head(classifier)) is not None:
-        return "activation", (head[0],)
+        return "activation", (head.layer,)
     if asked in (None, "occlusion"):
         return "occlusion", ()
     raise UsageError(
@@ -225,8 +237,7 @@ def grad_cam(maps: NDArray[np.float32], gradient: NDArray[np.float32]) -> NDArra
 # -- averaged maps
 
 
-def _averaged_head(classifier: Classifier) -> tuple[str, NDArray[np.float32]] | None:
-    """The last map's name and the weights (classes, channels) of a network that averages it before one dense layer."""
+def _averaged_head(classifier: Classifier) -> graph.AveragedHead | None:
     if classifier.network is None:
         return None
     status = classifier.network.stat()
@@ -234,15 +245,26 @@ def _averaged_head(classifier: Classifier) -> tuple[str, NDArray[np.float32]] | 
 
 
 @functools.lru_cache(maxsize=2)
-def _read_head(path: Path, size: int, changed: int) -> tuple[str, NDArray[np.float32]] | None:
+def _read_head(path: Path, size: int, changed: int) -> graph.AveragedHead | None:
     """Parsed once, not for each photo, while the file stays what it is."""
     return graph.averaged_head(path)
 
 
-def _activation_map(classifier: Classifier, maps: NDArray[np.float32], index: int) -> NDArray[np.float32]:
-    head = _averaged_head(classifier)
-    assert head is not None
-    weighed: NDArray[np.float32] = np.maximum(maps @ head[1][index], 0).astype(np.float32)
+def activation_map(
+    maps: NDArray[np.float32], weights: NDArray[np.float32], probabilities: NDArray[np.float32], index: int
+) -> NDArray[np.float32]:
+    """Return the class activation map of a class beside its rivals, float32 (H, W); below 0 it is 0.
+
+    `maps` (H, W, C) is what is averaged, `weights` (classes, C) the dense layer behind it, `probabilities` (classes,)
+    what comes out. The maps are weighed by the gradient of log p/(1 - p), p being the class's probability: by its
+    weights less the mean of all other classes', each as much as it is probable. The gradient of log p is the same but
+    for its scale, and vanishes in rounding where p is almost 1.
+    """
+    rivals = probabilities.astype(np.float64)
+    rivals[index] = 0
+    most = rivals.sum()
+    beside = weights[index] - (rivals / most if most > 0 else rivals) @ weights
+    weighed: NDArray[np.float32] = np.maximum(maps @ beside, 0).astype(np.float32)
     return weighed
 
 
@@ -274,24 +296,46 @@ def _occlusion_map(classifier: Classifier, pixels: NDArray[np.float32], label: R
 # -- from the map to the photo
 
 
-def _scaled(raw: NDArray[np.float32], size: int) -> NDArray[np.float32]:
-    most = float(raw.max())
-    if most <= 0:
+_Frame = tuple[float, float, float, float]  # what of a map lies over the input, in the map's own units
+
+
+def _frame(raw: NDArray[np.float32], size: int, places: tuple[float, float] | None) -> _Frame | None:
+    """The frame of a map whose places are known; None where it is taken to lie evenly over the input, all of it.
+
+    Places count where all are in the input, and no part of it is further than a step beyond them.
+    """
+    if places is None:
+        return None
+    step, first = places
+    last = first + step * (max(raw.shape) - 1)
+    near, far = 0.5 - first / step, 0.5 + (size - first) / step
+    fits = first >= 0 and last <= size and near >= -1 and far <= min(raw.shape) + 1
+    return (near, near, far, far) if fits else None
+
+
+def _grown(raw: NDArray[np.float32], width: int, height: int, frame: _Frame | None) -> NDArray[np.float32]:
+    """A map at another size, of which 1 is the greatest value that it had; the map must have one above 0."""
+    part = raw / float(raw.max())
+    if frame is None:
+        return np.asarray(Image.fromarray(part).resize((width, height), Image.Resampling.BICUBIC))
+    wider = Image.fromarray(np.pad(part, 1, mode="edge"))
+    left, top, right, bottom = (edge + 1 for edge in frame)
+    return np.asarray(wider.resize((width, height), Image.Resampling.BICUBIC, box=(left, top, right, bottom)))
+
+
+def _scaled(raw: NDArray[np.float32], size: int, frame: _Frame | None) -> NDArray[np.float32]:
+    if float(raw.max()) <= 0:
         return np.zeros((size, size), np.float32)
-    grown = Image.fromarray(raw / most).resize((size, size), Image.Resampling.BICUBIC)
-    scaled: NDArray[np.float32] = np.clip(np.asarray(grown), 0, 1).astype(np.float32)
+    scaled: NDArray[np.float32] = np.clip(_grown(raw, size, size, frame), 0, 1).astype(np.float32)
     return scaled
 
 
-def _box(raw: NDArray[np.float32]) -> tuple[float, float, float, float] | None:
-    """The box round the part of a map that holds the most of its energy, in the map's own units."""
-    most = float(raw.max())
-    if most <= 0:
+def _box(raw: NDArray[np.float32], frame: _Frame | None) -> tuple[float, float, float, float] | None:
+    """The box round the part of a map that holds the most of its energy, as if the frame were spread over the map."""
+    if float(raw.max()) <= 0:
         return None
     scale = _FINE if max(raw.shape) < 64 else 1
-    grown = np.asarray(
-        Image.fromarray(raw / most).resize((raw.shape[1] * scale, raw.shape[0] * scale), Image.Resampling.BICUBIC)
-    )
+    grown = _grown(raw, raw.shape[1] * scale, raw.shape[0] * scale, frame)
     above = grown >= _THRESHOLD
     best: tuple[float, tuple[float, float, float, float]] | None = None
     left_over = above.copy()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import protobuf, weights
@@ -267,11 +268,24 @@ def _mapped(path: Path, walker: protobuf.Walker, message: protobuf.Field) -> tup
     return name, np.memmap(path, "<f4", "r", offset=data.start, shape=tuple(dims))
 
 
-def averaged_head(path: Path) -> tuple[str, NDArray[np.float32]] | None:
-    """Return the last map's name, and the weights, float32 (classes, channels), of the dense layer behind its average.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AveragedHead:
+    """The end of a network that averages its last map, `layer`, before one dense layer with `weights`.
 
-    None for a network that does not end in an average and a dense layer, or is in 8 bits. Raises `InvalidModelError`
-    for a file that is no sound network.
+    `weights` is float32 (classes, channels). `places` says where in the input the map's values belong, along either
+    side: how many pixels lie between one and the next, and where the first has its centre; None where the network does
+    something that it cannot be told of.
+    """
+
+    layer: str
+    weights: NDArray[np.float32]
+    places: tuple[float, float] | None
+
+
+def averaged_head(path: Path) -> AveragedHead | None:
+    """Return the end of a network that averages its last map before one dense layer; None for any other, or 8 bits.
+
+    Raises `InvalidModelError` for a file that is no sound network.
     """
     import numpy as np
     from onnx import numpy_helper
@@ -297,7 +311,51 @@ def averaged_head(path: Path) -> tuple[str, NDArray[np.float32]] | None:
         return None
     array = numpy_helper.to_array(constants[stored]).astype(np.float32)
     turned = any(each.name == "transB" and each.i for each in dense.attribute)
-    return pooling.input[0], array if turned else np.ascontiguousarray(array.T)
+    layer = pooling.input[0]
+    return AveragedHead(
+        layer=layer, weights=array if turned else np.ascontiguousarray(array.T), places=_places(network).get(layer)
+    )
+
+
+# What leaves every value where it is, and what takes each from a window of values.
+_STAY = {"Add", "BatchNormalization", "Cast", "Clip", "Concat", "Div", "HardSigmoid", "HardSwish", "Identity"}
+_STAY |= {"LeakyRelu", "Mul", "PRelu", "Relu", "Sigmoid", "Sub", "Tanh", "Transpose"}
+_WINDOWS = {"Conv", "MaxPool", "AveragePool"}
+
+
+def _places(network: Any) -> dict[str, tuple[float, float]]:
+    """Where in the input the values of maps have their centres, as `AveragedHead.places`, of all that it is clear for.
+
+    A window's centre, and so its value's place, follows from its size, step and padding. The places need not lie evenly
+    over the input: the outermost may be centred on its very edge. Where ways join that differ by a fraction of a step,
+    as they do round some shortcuts, the first counts.
+    """
+    found = {network.input[0].name: (1.0, 0.5)}
+    for node in network.node:
+        place = next((found[name] for name in node.input if name in found), None)
+        if place is not None and node.op_type in _WINDOWS:
+            place = _behind_window(node, *place)
+        elif node.op_type not in _STAY:
+            place = None
+        if place is not None:
+            found[node.output[0]] = place
+    return found
+
+
+def _behind_window(node: Any, step: float, first: float) -> tuple[float, float] | None:
+    given = {each.name: each for each in node.attribute}
+    if "kernel_shape" not in given or ("auto_pad" in given and given["auto_pad"].s not in (b"NOTSET", b"VALID")):
+        return None
+    sizes = list(given["kernel_shape"].ints)
+    strides, dilations, pads = (
+        list(given[name].ints) if name in given else [default] * len(sizes)
+        for name, default in (("strides", 1), ("dilations", 1), ("pads", 0))
+    )
+    sides = {*zip(sizes, strides, dilations, pads, strict=False)}  # pads: those before all come first
+    if len(sides) != 1:  # another along each side
+        return None
+    ((size, stride, dilation, pad),) = sides
+    return step * stride, first + step * ((size - 1) * dilation / 2 - pad)
 
 
 def check(path: Path) -> Any:
