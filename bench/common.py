@@ -91,6 +91,7 @@ def seeded_weights(ours: Path) -> Path:
     """Return a Keras h5 file of VGG16 with seeded weights: their values do not change how long anything takes."""
     if not WEIGHTS.exists():
         unfinished = WEIGHTS.with_suffix(".part")
+        unfinished.parent.mkdir(parents=True, exist_ok=True)
         subprocess.run([ours / "python", "-c", MAKE_WEIGHTS, unfinished], check=True)
         unfinished.replace(WEIGHTS)
     return WEIGHTS

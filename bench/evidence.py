@@ -4,12 +4,13 @@ usage: python bench/evidence.py [--runs N] [--print]
 
 The photos are those of imagenet100 in the folder that PHOTOLABEL_SHARED names, or that lies beside the checkout as
 `shared`; without it nothing is measured. evidence_boxes.tsv has a box round the thing in each of some of them, drawn
-by eye, in parts of the photo's sides, before any map of that photo was seen. The first 34 were chosen by eye too, among
-photos whose thing takes up less than half of the picture: above that no map could hold much more of its energy inside
-than the box is large. Of what is left of the photo once it is cut to the network's input some boxes are more than that,
-up to 0.78; none was taken out for it. Later all of the other photos were gone through, and the 12 were added that show
-one thing of their class, bounded to the eye, whose box is at most half of what the network sees; whatever is part of
-the thing, as feelers are, is in the box. By the bundled model; times also by VGG16 with seeded weights. Needs photolabel where it runs.
+by eye, in parts of the photo's sides, before any map of that photo was seen. Those of "eye" were chosen by eye too,
+among photos whose thing takes up less than half of the picture: above that no map could hold much more of its energy
+inside than the box is large. Of what is left of the photo once it is cut to the network's input some boxes are more
+than that, up to 0.78; none was taken out for it. Later all other photos were gone through, and those of "rule" were
+added: that show one thing of their class, bounded to the eye, with a box of at most half of what the network sees;
+whatever is part of the thing, as feelers are, is in the box. By the bundled model; times also by VGG16 with seeded
+weights. Needs photolabel where it runs.
 """
 
 from __future__ import annotations
@@ -38,7 +39,10 @@ SLOWER = 3.0
 
 
 def energy(found: Any, box: tuple[float, ...]) -> tuple[float, float]:
-    """How many times as much of the map's energy is in the box as the box is large, of what the network saw; how large."""
+    """How many times as much of the map's energy is in the box as the box is large, and how large that is.
+
+    Both are shares of what the network saw.
+    """
     over = found.over_photo()
     left, top, right, bottom = (round(edge) for edge in found.cut)
     seen = np.zeros(over.shape, bool)
@@ -72,8 +76,9 @@ def main() -> None:
         print("evidence: skipped, for the shared photos are not beside this checkout")
         return
     with BOXES.open(encoding="utf-8", newline="") as file:
-        boxes = {r["photo"]: tuple(float(r[k]) for k in ("left", "top", "right", "bottom"))
-                 for r in csv.DictReader(file, delimiter="\t")}  # fmt: skip
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    boxes = {row["photo"]: tuple(float(row[edge]) for edge in ("left", "top", "right", "bottom")) for row in rows}
+    chosen = {row["photo"]: row["chosen"] for row in rows}
     rng = np.random.default_rng(0)
     with load(models.BUNDLED) as classifier:
         times: dict[str, float] = {}
@@ -106,6 +111,11 @@ def main() -> None:
     mean = {how: {share: statistics.mean(each) for share, each in by.items()} for how, by in left.items()}
     enough = sum(each >= TIMES for each in times.values())
     hopeless = sum(each > 1 / TIMES for each in large.values())
+
+    def by_choice(how: str) -> str:
+        those = [each for name, each in times.items() if chosen[name] == how]
+        return f"{sum(each >= TIMES for each in those)} of {len(those)}"
+
     missed = [f"{name[10:-5].replace('_', ' ')} {each:.2f}" for name, each in times.items() if each < TIMES]
     lines = [
         (
@@ -115,9 +125,10 @@ def main() -> None:
         f"{common.machine()}.",
         "",
         (
-            f"Energy in the boxes, as times what the boxes are large: median {statistics.median(times.values()):.2f}. "
-            f"{hopeless} of the boxes are so large a part of what the network sees that no map could have {TIMES:g} times "
-            f"as much in them: they count as missed. Missed: {', '.join(missed)}."
+            f"Energy in the boxes, as times what the boxes are large: median {statistics.median(times.values()):.2f}; "
+            f"at least {TIMES:g} on {by_choice('eye')} chosen by eye, on {by_choice('rule')} added by a rule. "
+            f"{hopeless} boxes are more than 1/{TIMES:g} of what the network sees: no map could have {TIMES:g} times "
+            f"as much in them. They count all the same. Below {TIMES:g}: {', '.join(missed)}."
         ),
         "",
         *common.table(

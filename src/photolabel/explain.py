@@ -262,8 +262,8 @@ def activation_map(
     """
     rivals = probabilities.astype(np.float64)
     rivals[index] = 0
-    most = rivals.sum()
-    beside = weights[index] - (rivals / most if most > 0 else rivals) @ weights
+    shares = (rivals / (rivals.sum() or 1)).astype(np.float32)  # before the product: the weights are many
+    beside = weights[index] - shares @ weights
     weighed: NDArray[np.float32] = np.maximum(maps @ beside, 0).astype(np.float32)
     return weighed
 
