@@ -16,7 +16,7 @@ from onnx.reference import ReferenceEvaluator
 from PIL import Image
 
 import photolabel
-from photolabel import cli, engine, graph, images, models
+from photolabel import calibration, cli, engine, graph, images, models
 from photolabel.classifier import Classifier
 from photolabel.errors import CorruptPhotoError, UsageError
 from photolabel.explain import Evidence, _box, _frame, _scaled, activation_map, explain, grad_cam, head_gradient
@@ -375,3 +375,18 @@ def test_the_picture_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert cli.main(["explain", str(COFFEE), "--model", models.BUNDLED, "--label", "nothing"]) == 2
     with pytest.raises(CorruptPhotoError):
         explain(photolabel.load(models.BUNDLED), COFFEE.read_bytes()[:4000])
+
+
+def test_what_is_said_of_a_label_is_what_the_classifier_says() -> None:
+    """Also where it is calibrated; the map stays as it is."""
+    cat = ROOT / "samples" / "cat.jpg"
+    with photolabel.load("efficientnet-lite2") as plain:
+        before = explain(plain, cat)
+        scores = tuple(i / 100 for i in range(100))
+        learnt = calibration.Calibration(temperature=0.5, scores=scores, right=90, floor=0.0)
+        calibration.keep(plain.identity, learnt)
+    with photolabel.load("efficientnet-lite2") as calibrated:
+        found = explain(calibrated, cat)
+        assert found.label == calibrated.classify(cat).top
+        assert found.label.probability > before.label.probability
+    np.testing.assert_array_equal(found.map, before.map)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from .calibration import Calibration
-    from .labels import Label
     from .models import Model
 
 __all__ = ["BATCH", "DEFAULT_TOP", "SCHEMA", "Classifier", "Prediction", "RankedLabel"]
@@ -297,7 +296,7 @@ class Classifier:
         labels = self.model.labels
         return replace(
             self._known(photo),
-            labels=tuple(_ranked(labels[i], probabilities) for i in best[:top]),
+            labels=tuple(RankedLabel.of(labels[i], probabilities) for i in best[:top]),
             answer=None if sure is None else self._answer(probabilities, sure, none=none),
             names=None if coverage is None else self._names(probabilities, coverage),
             opinions=said,
@@ -315,7 +314,9 @@ class Classifier:
     def _names(self, probabilities: NDArray[np.float32], coverage: float) -> Names:
         assert self._calibration is not None
         found = self._calibration.names(probabilities, coverage)
-        return Names(coverage=coverage, labels=tuple(_ranked(self.model.labels[i], probabilities) for i in found))
+        return Names(
+            coverage=coverage, labels=tuple(RankedLabel.of(self.model.labels[i], probabilities) for i in found)
+        )
 
     @property
     def tree(self) -> tree.Tree | None:
@@ -363,16 +364,6 @@ def _joined(models: Sequence[Model]) -> Model:
     )
 
 
-def _ranked(label: Label, probabilities: NDArray[np.float32]) -> RankedLabel:
-    return RankedLabel(
-        index=label.index,
-        wnid=label.wnid,
-        name=label.name,
-        probability=float(probabilities[label.index]),
-        everyday=tree.everyday(label.wnid),
-    )
-
-
 def _compared(
     members: Sequence[Member], opinions: list[NDArray[np.float32]], together: NDArray[np.float32]
 ) -> Opinions | None:
@@ -388,7 +379,7 @@ def _compared(
                 model=member.model.name,
                 recipe=str(member.recipe),
                 views=len(views),
-                label=_ranked(member.model.labels[int(np.argmax(mean))], mean),
+                label=RankedLabel.of(member.model.labels[int(np.argmax(mean))], mean),
                 agreement=float(np.mean(views.argmax(axis=1) == best)),
             )
         )

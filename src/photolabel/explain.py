@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -129,7 +129,7 @@ def explain(
     frame = _frame(raw, recipe.size, places)
     return Evidence(
         photo=whole,
-        label=wanted,
+        label=_as_said(classifier, probabilities, wanted),
         method=used,
         map=_scaled(raw, recipe.size, frame),
         raw=raw,
@@ -151,8 +151,15 @@ def _label(classifier: Classifier, probabilities: NDArray[np.float32], wanted: s
         close = [x.name for x in ranked if name.casefold() in x.name.casefold()][:5]
         raise UsageError(f"label {name!r}: not one of the model's.{' Close: ' + ', '.join(close) if close else ''}")
     best = found[0]
-    probability = float(probabilities[best.index])
-    return RankedLabel(index=best.index, wnid=best.wnid, name=best.name, probability=probability)
+    return RankedLabel.of(best, probabilities)
+
+
+def _as_said(classifier: Classifier, probabilities: NDArray[np.float32], label: RankedLabel) -> RankedLabel:
+    """The label with the probability that the classifier gives it, which may be calibrated."""
+    if classifier.calibration is None:
+        return label
+    said = classifier.calibration.probabilities(probabilities)
+    return replace(label, probability=float(said[label.index]))
 
 
 def _method(classifier: Classifier, asked: Method | None) -> tuple[Method, tuple[str, ...]]:

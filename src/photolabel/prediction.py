@@ -10,9 +10,12 @@ import numpy as np
 from .answer import Answer
 from .errors import PhotoError
 from .prepared import Decoding, File
+from .tree import everyday
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from .labels import Label
 
 SCHEMA = "photolabel/1"
 SHOWN = 10  # names of a set, on one line
@@ -30,6 +33,17 @@ class RankedLabel:
     name: str
     probability: float
     everyday: str | None = None
+
+    @classmethod
+    def of(cls, label: Label, probabilities: NDArray[np.float32]) -> RankedLabel:
+        """Return a class with its probability, which is among those of all classes, float32 (classes,)."""
+        return cls(
+            index=label.index,
+            wnid=label.wnid,
+            name=label.name,
+            probability=float(probabilities[label.index]),
+            everyday=everyday(label.wnid),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
