@@ -131,6 +131,8 @@ BOMB, MANY, NUMBERS = "larger than any such file", "more than in any such file",
         (file_of(struct_of((100_001,), 1, b"a")), MANY),
         (file_of(struct_of((1,), 1, b"a" * 1001)), MANY),
         (file_of(struct_of((1,), 0, b"a")), MANY),
+        (file_of(struct_of((1,), 0, b"")), MANY),
+        (file_of(element(15, zlib.compress(element(9, bytes(matlab._MOST - 7))[: matlab._MOST + 1]))), BOMB),
         (file_of(struct_of((1,), -1, b"a")), MANY),
         (file_of(matrix("<", 2, (2**31 - 1,) * 257, b"synsets")), NUMBERS),
         (file_of(element(14, element(6, bytes(8)) + element(5, bytes(7)))), NUMBERS),
@@ -142,7 +144,7 @@ BOMB, MANY, NUMBERS = "larger than any such file", "more than in any such file",
         (file_of(element(14, element(9, bytes(8)))), "where integers should be"),
         (file_of(struct_of((1,), 1, b"a"), element(9, b"")), "cut short"),
     ],
-    ids=range(17),
+    ids=range(19),
 )
 def test_what_a_file_claims_takes_no_memory(data: bytes, says: str) -> None:
     tracemalloc.start()
