@@ -30,7 +30,8 @@ def saved(**variables: object) -> bytes:
 
 
 def element(kind: int, data: bytes, order: str = "<") -> bytes:
-    return struct.pack(f"{order}2I", kind, len(data)) + data + bytes(-len(data) % 8)
+    padding = 0 if kind == 15 else -len(data) % 8  # what is compressed has none
+    return struct.pack(f"{order}2I", kind, len(data)) + data + bytes(padding)
 
 
 def file_of(*elements: bytes, order: str = "<") -> bytes:
@@ -117,33 +118,49 @@ def struct_of(count: tuple[int, ...], length: int, names: bytes) -> bytes:
     return matrix("<", 2, count, b"synsets", element(5, struct.pack("<i", length)), element(1, names))
 
 
+BOMB, MANY, NUMBERS = "larger than any such file", "more than in any such file", "where numbers should be"
+
+
 @pytest.mark.parametrize(
-    "data",
+    ("data", "says"),
     [
-        file_of(element(15, zlib.compress(bytes(20 << 20)))),
-        file_of(*[element(15, zlib.compress(element(9, bytes(6 << 20))))] * 4),
-        file_of(struct_of((1 << 30, 1 << 30), 1, b"a")),
-        file_of(struct_of((100_001,), 1, b"a")),
-        file_of(struct_of((1,), 1, b"a" * 1001)),
-        file_of(struct_of((1,), 0, b"a")),
-        file_of(struct_of((1,), -1, b"a")),
-        file_of(matrix("<", 2, (2**31 - 1,) * 257, b"synsets")),
-        file_of(struct.pack("<2I", 14, 0xFFFFFFF8)),
-        file_of(struct.pack("<2I", 14 | 5 << 16, 0)),
-        file_of(element(15, b"not zlib")),
-        file_of(element(15, zlib.compress(b""))),
-        file_of(element(14, element(9, bytes(8)))),
+        (file_of(element(15, zlib.compress(bytes(100 << 20)))), BOMB),
+        (file_of(*[element(15, zlib.compress(element(9, bytes(6 << 20))))] * 4), BOMB),
+        (file_of(element(15, zlib.compress(bytes(1000))[:-5])), BOMB),
+        (file_of(struct_of((1 << 30, 1 << 30), 1, b"a")), MANY),
+        (file_of(struct_of((100_001,), 1, b"a")), MANY),
+        (file_of(struct_of((1,), 1, b"a" * 1001)), MANY),
+        (file_of(struct_of((1,), 0, b"a")), MANY),
+        (file_of(struct_of((1,), 0, b"")), MANY),
+        (file_of(element(15, zlib.compress(element(9, bytes(matlab._MOST - 7))[: matlab._MOST + 1]))), BOMB),
+        (file_of(struct_of((1,), -1, b"a")), MANY),
+        (file_of(matrix("<", 2, (2**31 - 1,) * 257, b"synsets")), NUMBERS),
+        (file_of(element(14, element(6, bytes(8)) + element(5, bytes(7)))), NUMBERS),
+        (file_of(element(14, element(6, bytes(8)) + element(7, bytes(8)))), "where integers should be"),
+        (file_of(struct.pack("<2I", 14, 0xFFFFFFF8)), "cut short"),
+        (file_of(struct.pack("<2I", 14 | 5 << 16, 0)), "larger than its place"),
+        (file_of(element(15, b"not zlib")), "damaged"),
+        (file_of(element(15, zlib.compress(b""))), "cut short"),
+        (file_of(element(14, element(9, bytes(8)))), "where integers should be"),
+        (file_of(struct_of((1,), 1, b"a"), element(9, b"")), "cut short"),
     ],
-    ids=range(13),
+    ids=range(19),
 )
-def test_what_a_file_claims_takes_no_memory(data: bytes) -> None:
+def test_what_a_file_claims_takes_no_memory(data: bytes, says: str) -> None:
     tracemalloc.start()
     try:
-        with pytest.raises(BrokenMatError):
+        with pytest.raises(BrokenMatError, match=says):
             structures(data, "synsets", FIELDS)
         assert tracemalloc.get_traced_memory()[1] < 64 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_a_file_that_is_cut_anywhere_is_refused() -> None:
+    whole = by_hand("<", 16, "utf-8")
+    for length in range(len(whole)):
+        with pytest.raises(BrokenMatError):
+            structures(whole[:length], "wanted", ("number", "word", "empty"))
 
 
 def test_mutants_are_read_or_refused(tmp_path: Path) -> None:

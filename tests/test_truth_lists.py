@@ -200,6 +200,11 @@ def test_a_name_may_hold_a_comma(tmp_path: Path) -> None:
     assert one(put(tmp_path / "t", 'x.jpg,"dog, or hound"'), "x.jpg", MINE) == 1
 
 
+@pytest.mark.parametrize("text", ["x.jpg,team 5\ny.jpg,team 6", "x.jpg;team 5", "x.jpg\tteam 5", '"x.jpg","team 5"'])
+def test_a_name_that_ends_in_a_number_makes_no_list_of_caffe_s(tmp_path: Path, text: str) -> None:
+    assert one(put(tmp_path / "t", text), "x.jpg", [Label(0, None, "x"), Label(1, None, "team 5")]) == 1
+
+
 def test_numbers_among_names_in_a_table(tmp_path: Path) -> None:
     path = put(tmp_path / "t", "x.jpg,5\ny.jpg,tench\n")
     assert "has its class by number, the other by name" in fails(path, "x.jpg", "y.jpg")

@@ -107,7 +107,7 @@ class Classes:
         plain = _plain(text)
         whole = tree.of(self.labels)
         for node, below in zip(whole.nodes, whole.leaves, strict=True) if whole else ():
-            if below > 1 and _plain(node.everyday) in (plain, *_singulars(plain)):
+            if _plain(node.everyday) in (plain, *_singulars(plain)):
                 return f"; it is a name above {below} of them, and each photo's own class is needed"
         close = difflib.get_close_matches(plain, self._by_name, n=_CLOSE, cutoff=0.7)
         return f"; close are: {', '.join(self._called(min(self._by_name[name])) for name in close)}" if close else ""

@@ -274,7 +274,7 @@ def _alike(
 def _key(name: str, folder: str) -> str:
     """Return a path as it is compared: what is absolute, or goes up, from the root on; else as it is."""
     plain = name.replace("\\", "/")
-    if os.path.isabs(name) or ".." in plain.split("/"):  # noqa: PTH117
+    if os.path.isabs(name) or ".." in plain.split("/"):  # noqa: PTH117  # a Path each would take most of the time
         plain = os.path.normpath(os.path.join(folder, plain)).replace("\\", "/")  # noqa: PTH118
         return unicodedata.normalize("NFC", plain)
     return unicodedata.normalize("NFC", "/".join(part for part in plain.split("/") if part not in ("", ".")))
