@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from photolabel import engine, load, models, prepared
-from photolabel.answer import tempered
+from photolabel.answer import familiarity, tempered
+from photolabel.calibration import OF_BUNDLED
 from photolabel.draw import style
 from photolabel.draw.scene import Box, Line, Scene, Text, save
 
@@ -34,7 +35,6 @@ from nearness import SHARED
 PICTURE = common.ROOT / "docs" / "none.png"
 TRAINED_ON = {"imagenet100": "imagenet100", "hymenoptera": "hymenoptera/val"}
 NAMES = {"class": "packages", "imagenet100": "ImageNet's", "hymenoptera": "ants and bees"}
-TOP, POWER = 100, 0.1  # of GEN: what its authors use for ImageNet's 1000 classes
 BROAD = 0.1  # of the classes: what a broader name stands for at most
 TEMPERATURES = (0.5, 1.0, 2.0)
 KEPT = (0.95, 0.98)  # of the photos of its classes
@@ -53,16 +53,6 @@ def entropy(probabilities: Any) -> Any:
 def margin(probabilities: Any) -> Any:
     second, first = np.partition(probabilities, -2, axis=1)[:, -2:].T
     return first - second
-
-
-def gen(probabilities: Any) -> Any:
-    """Generalised entropy of the likeliest classes: 1 less its share of the greatest that there is.
-
-    After Liu, Lochman and Zach, "GEN: Pushing the Limits of Softmax-Based Out-of-Distribution Detection", CVPR 2023.
-    """
-    likeliest = -np.partition(-probabilities, TOP, axis=1)[:, :TOP]
-    greatest = TOP * (1 / TOP * (1 - 1 / TOP)) ** POWER
-    return 1 - ((likeliest * (1 - likeliest)) ** POWER).sum(axis=1) / greatest
 
 
 def centred(probabilities: Any) -> Any:
@@ -104,7 +94,7 @@ def scores(tree: Any) -> Scores:
             "largest less second": margin,
             "sum of squares": lambda p: (p**2).sum(axis=1),
             BROADER: lambda p: (p @ broad).max(axis=1),
-            BEST: gen,
+            BEST: familiarity,
             "largest logit, standardised": standardised,
             "largest logit, less the mean": lambda p: centred(p).max(axis=1),
             "energy, less the mean logit": lambda p: energy(centred(p)),
@@ -312,6 +302,15 @@ def main() -> None:
         for found in [ahead(BEST, other)]
     ]
     bars.append(Bar(f"{BEST}, than {BROADER}", said(*ahead(BEST, BROADER), "+.3f"), "", None))
+    line = threshold(values[BEST][inside], KEPT[0])
+    bars.append(
+        Bar(
+            "the line that photolabel draws",
+            f"{OF_BUNDLED:g}",
+            f"{line:.3f}, as measured here",
+            abs(line - OF_BUNDLED) < 1e-3,
+        )
+    )
     if not args.print:
         save(picture(values, inside, outside, dict(zip(kinds, by_kind, strict=True))), PICTURE)
     sys.exit(0 if common.report("None of its classes", lines, bars, args=args, of="AUROC that it has more") else 1)
