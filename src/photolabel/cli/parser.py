@@ -17,11 +17,20 @@ SECONDS = 60  # workers.SECONDS, which --help has no time to import
 OWN_RECIPES = "torchvision, caffe, keras, tf, efficientnet-lite, unit, raw, or a JSON file"
 
 
+class _Help(argparse.HelpFormatter):
+    """Keeps the lines of a text that has some, such as a table; fills those of one that has none."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        if "\n" not in text:
+            return super()._fill_text(text, width, indent)
+        return "".join(indent + line for line in text.splitlines(keepends=True))
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints go the way of every other error, in one line."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **options)
+        super().__init__(formatter_class=_Help, allow_abbrev=False, **options)
 
     def children(self) -> list[argparse.ArgumentParser]:
         """Return the parsers of the verb's own actions, in order."""
