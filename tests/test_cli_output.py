@@ -24,7 +24,7 @@ import pytest
 
 from photolabel import cli, engine, progress, writing
 from photolabel.batch import Journal
-from photolabel.cli import classify
+from photolabel.cli import network
 from photolabel.errors import OutputError
 
 import oracle
@@ -177,7 +177,7 @@ def test_what_cannot_be_is_said_before_any_work(
     def worked(*_: object, **__: object) -> None:
         raise AssertionError("it worked")
 
-    monkeypatch.setattr(classify, "_loaded", worked)
+    monkeypatch.setattr(network, "loaded", worked)
     got, out, err = main("photos", *arguments)
     assert (got, out) == (code, "") and says in err and err.count("\n") == 1
     assert {path: path.read_bytes() for path in Path().glob("*.partial")} == before
@@ -254,8 +254,8 @@ def test_it_goes_on_with_as_many_threads(main: Main, monkeypatch: pytest.MonkeyP
         assert main("photos", "--output", "labels.jsonl")[0] == 130
     monkeypatch.setattr(engine, "available_threads", lambda: 2)
     asked = []
-    real = classify._loaded
-    monkeypatch.setattr(classify, "_loaded", lambda args, limits: asked.append(args.threads) or real(args, limits))
+    real = network.loaded
+    monkeypatch.setattr(network, "loaded", lambda args, limits: asked.append(args.threads) or real(args, limits))
     assert main("--output", "labels.jsonl", "--resume", model=False)[0] == 1
     assert asked == [1]
 

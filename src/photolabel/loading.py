@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +68,7 @@ def load(
             labels=labels,
             recipe=recipe,
             views=views,
-            scales=scales if callable(scales) else tuple(scales),
+            scales=_sides(scales),
             precision=precision,
             threads=threads,
             engine=engine,
@@ -103,10 +104,20 @@ class _Asked:
     calibrated: bool
 
 
+def _sides(scales: object) -> tuple[int, ...] | Callable[[int], Sequence[int]]:
+    if callable(scales):
+        return scales
+    if isinstance(scales, str | bytes) or not isinstance(scales, Iterable):
+        raise UsageError(f"scales={scales!r}: expected several sides in pixels, as in scales=(256, 384).")
+    return tuple(scales)
+
+
 def _load(asked: _Asked) -> Classifier:
     names = _several(asked.model)
+    if asked.views is not None and not isinstance(asked.views, str):
+        raise UsageError(f"views={asked.views!r}: expected a word, as in views='ten-crop', or two joined by +.")
+    ways = ["one"] if asked.views is None else asked.views.split("+")
     found = [_found(replace(asked, model=name)) for name in names] if names else [_found(asked)]
-    ways = (asked.views or "one").split("+")
     if len(found) * len(ways) > _MOST_MEMBERS:
         raise UsageError(f"expected at most {_MOST_MEMBERS} models times views, got {len(found) * len(ways)}.")
     members: list[Member] = []
@@ -119,7 +130,8 @@ def _load(asked: _Asked) -> Classifier:
                 members.append(Member(described, network.open(cut), looked, network))
         asks = asked.calibrated and calibration.any_kept()
         learnt = calibration.kept([member.identity for member in members]) if asks else None
-        again = asked if names else replace(asked, model=found[0][3])
+        # By the names that were found: a setting may be another one where, or when, it is unpickled.
+        again = replace(asked, model="+".join(names) if names else found[0][3])
         return Classifier.of(
             members, limits=asked.limits, calibration=learnt, floor=_floor(members), reload=(_load, (again,))
         )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UsageError
+from ..errors import PhotoError, UsageError
 from ..output import columns, printable
-from . import judged
+from . import EXIT_CODES, judged
 from .parser import Parser
 from .streams import complain, say
 
@@ -44,7 +43,7 @@ def run(argv: list[str]) -> int:
     if args.remove == bool(args.photos):
         raise UsageError("expected photos of known classes, or --remove. See: photolabel calibrate --help")
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
-    from .. import batch, calibration, images, progress  # only now: --help must come at once
+    from .. import batch, calibration, images, progress, writing  # only now: --help must come at once
     from ..draw import scene
     from ..draw.reliability import reliability
     from ..evaluate import calibrating, judging
@@ -52,16 +51,18 @@ def run(argv: list[str]) -> int:
 
     if args.plot is not None:
         scene.form_of(Path(args.plot))
+        writing.check(Path(args.plot))
     limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
     with ExitStack() as stack:
         decoders = batch.crew(0 if args.remove else args.workers, seconds=args.seconds or batch.SECONDS, stack=stack)
-        ready = stack.enter_context(loaded(args, limits))
+        ready = loaded(args, limits)
         if args.remove:
             there = calibration.forget(ready.identity)
             say(printable(f"{ready.model.name}: {'its calibration is removed' if there else 'was not calibrated'}"))
             return 0
         photos, _ = judged.labelled(args, ready, limits)
         watch = stack.enter_context(progress.Watch(args.progress))
+        judged.count(args, watch, limits)
         with closing(judging.judged(photos, ready, decoders, top=1)) as stream:
             learnt = calibrating.learn(judged.watched(stream, watch))
         watch.hide()
@@ -69,11 +70,13 @@ def run(argv: list[str]) -> int:
         if args.plot is not None:
             title = f"{ready.model.name}, {photos.description}"
             scene.save(reliability(learnt.before, learnt.after, title=printable(title)), Path(args.plot))
-        _tell(args, learnt, f"{ready.model.name}, recipe {ready.recipe}, {ready.precision}", photos.description)
-    return 0
+        recipes = " + ".join(str(recipe) for recipe in ready.recipes)
+        _tell(learnt, f"{ready.model.name}, recipe {recipes}, {ready.precision}", photos.description)
+        ready.close()  # only here, as in classify
+    return EXIT_CODES[PhotoError] if learnt.unreadable else 0
 
 
-def _tell(args: argparse.Namespace, learnt: Learnt, who: str, what: str) -> None:
+def _tell(learnt: Learnt, who: str, what: str) -> None:
     made = learnt.calibration
     rows = [
         ("photos", f"{made.photos:,}", printable(what)),

@@ -133,7 +133,7 @@ def run(argv: list[str]) -> int:
     from .network import loaded
     from .photos import Found
 
-    kind = runs.Kind(command=("photolabel",), option="--output", given=_given)
+    kind = runs.Kind(command=("photolabel",), option="--output", given=_given, places={"--from": "lists"})
     tally, timing = batch.Tally(), batch.Timing()
     with ExitStack() as stack:
         if args.output is not None and not args.resume:
@@ -258,14 +258,14 @@ class _Told:
         self.unwritten = False  # some sidecar
 
     def take(self, prediction: Prediction) -> None:
-        record = prediction.record()
-        if record["error"] is not None:  # in the words of the command line
-            record["error"]["message"] = record["error"]["message"].replace("Limits.pixels", "--max-pixels")
+        from .photos import recorded
+
+        record = recorded(prediction)
         if self._keywords is not None:
             self._write(self._keywords, record)
         if self._journal is not None:  # last: a photo whose record is kept is done
             self._journal.add(record)
-        elif not self._args.dry_run and (prediction.disagreeing or not self._args.disagreeing):
+        elif not self._args.dry_run and (prediction.disagreeing or record["error"] or not self._args.disagreeing):
             self._show(record)
             if self._args.tree:
                 self._show_path(prediction)

@@ -9,9 +9,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UsageError
+from ..errors import OutputError, PhotoError, UsageError
 from ..output import columns, printable
-from . import judged
+from . import EXIT_CODES, judged
 from .parser import Parser, whole
 from .streams import complain, say
 
@@ -34,8 +34,9 @@ _PROTOCOLS = """protocols:
   keras         one view, the whole photo squashed, by nearest neighbour (VGG)
   ten-crop      corners and middle, and mirrored
   single-scale  the paper's: dense at 384, and mirrored
-  multi-scale   dense at 256, 384 and 512, and mirrored; also called dense
+  multi-scale   dense at 256, 384 and 512, and mirrored
   multi-crop    a grid of 5 x 5, mirrored, at these sizes: 150 views
+  dense         another name for multi-scale
   both          multi-crop and dense, averaged
 
 Sizes are those for VGG's input of 224 pixels; for another input they are in proportion."""
@@ -75,10 +76,13 @@ def run(argv: list[str]) -> int:
     from ..evaluate import judging, measures, protocols, report
     from . import runs
     from .network import loaded
+    from .photos import recorded
 
     if args.report is not None:
         report.check(Path(args.report))
-    kind = runs.Kind(command=("photolabel", "evaluate"), option="--predictions", given=_given)
+    kind = runs.Kind(
+        command=("photolabel", "evaluate"), option="--predictions", given=_given, places=_PLACES, beside=_beside
+    )
     with ExitStack() as stack:
         if args.output is not None and not args.resume:
             batch.Journal.check(Path(args.output))
@@ -93,17 +97,19 @@ def run(argv: list[str]) -> int:
         limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
         decoders = batch.crew(args.workers, seconds=args.seconds or batch.SECONDS, stack=stack)
         try:
-            ready = stack.enter_context(loaded(looking, limits))
+            ready = loaded(looking, limits)
+            labelled, _ = judged.labelled(args, ready, limits)  # a list that is none begins no run
             journal = runs.begun(args, kind, ready, journal, stack)
-            labelled, _ = judged.labelled(args, ready, limits)
             seen = _Seen(limits)
             photos = seen.passing(labelled, every=args.every or 1)
             watch = stack.enter_context(progress.Watch(args.progress, done=0 if journal is None else journal.done))
+            judged.count(args, watch, limits, every=args.every or 1)
             outcomes = []
             left = photos if journal is None else journal.remaining(photos)
-            with closing(judging.judged(left, ready, decoders, top=_TOP)) as stream:
+            stream = judging.judged(left, ready, decoders, top=_TOP)
+            with runs.guarded(journal, kind, args), closing(stream):
                 for prediction in judged.watched(stream, watch):
-                    record = prediction.record()
+                    record = recorded(prediction)
                     if journal is None:
                         outcomes.append(judging.outcome(record))
                     else:
@@ -112,18 +118,26 @@ def run(argv: list[str]) -> int:
             if journal is not None:
                 outcomes = [judging.outcome(json.loads(line)) for line in journal.lines()]
             if not outcomes:
+                if journal is not None:
+                    journal.remove()
                 raise UsageError("no photos found")
             found = measures.measure(outcomes, classes=len(ready.model.labels), tree=ready.tree)
             others = None if protocol is None else protocols.published(ready.model, protocol)
             told = _Told(args, ready, protocol, labelled.description, found, others)
             if args.report is not None:
-                told.report(Path(args.report), outcomes, seen.thumbnail)
+                try:
+                    told.report(Path(args.report), outcomes, seen.thumbnail)
+                except OutputError as error:
+                    if journal is None:
+                        raise
+                    raise OutputError(f"{error} {runs.kept(journal, kind, args)}") from None
             if journal is not None:
                 runs.written(args, kind, journal, labels=_TOP)
         except KeyboardInterrupt as stop:
             raise runs.stopped(stop, kind, journal, args) from None
-    say(json.dumps(told.record()) if args.json else told.text())
-    return 0
+        say(json.dumps(told.record()) if args.json else told.text())
+        ready.close()  # only here, as in classify
+    return EXIT_CODES[PhotoError] if found.unreadable else 0
 
 
 _TOP = 5
@@ -139,6 +153,14 @@ def _check(args: argparse.Namespace) -> None:
         from ..output import files
 
         files.check(Path(args.output))
+
+
+# Under which names the arguments have these options: --labels is what the photos show, not the network's classes.
+_PLACES = {"--labels": "truth", "--classes": "labels"}
+
+
+def _beside(args: argparse.Namespace) -> list[str]:
+    return [*([] if args.report is None else [f"--report={args.report}"]), *(["--json"] if args.json else [])]
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:
@@ -228,11 +250,15 @@ class _Told:
             if share is not None:
                 rows.append((name, *_share(share), "" if value is None else f"{value:.1%}"))
         read = found.photos - found.unreadable
-        lines = [
-            f"{self._model.name}, {self._how}, {self._precision}: {read:,} photos ({printable(self._photos)})",
-            columns(rows),
-            f"calibration error: {found.bins.ece:.1%}{'' if self._calibration else ' (not calibrated)'}",
-        ]
+        photos = f"{read:,} {'photo' if read == 1 else 'photos'}" + (
+            f", one in {self._every}" if self._every > 1 else ""
+        )
+        lines = [f"{self._model.name}, {self._how}, {self._precision}: {photos} ({self._photos})"]
+        if not read:
+            lines.append(f"none of the {found.photos:,} could be read")
+            return "\n".join(map(printable, lines))
+        lines += columns(rows).splitlines()
+        lines.append(f"calibration error: {found.bins.ece:.1%}{'' if self._calibration else ' (not calibrated)'}")
         if others is not None:
             lines.append(f"published: {others.source}, on all 50,000 of ImageNet's validation photos")
         if found.unreadable:
@@ -240,7 +266,7 @@ class _Told:
                 f"{found.unreadable:,} more could not be read; counted as mistakes, top-1: "
                 f"{found.counting_unreadable().value:.2%}"
             )
-        return "\n".join(lines)
+        return "\n".join(map(printable, lines))
 
     @property
     def _how(self) -> str:

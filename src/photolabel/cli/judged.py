@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -51,12 +52,14 @@ def add_options(made: Parser, *, uncalibrated: bool) -> None:
 
 def watched(stream: Iterable[Prediction], watch: Watch) -> Iterator[Prediction]:
     """Pass predictions on, and say how far they have come, and what is wrong with a photo."""
+    from .photos import recorded
+
     failed = 0
     for prediction in stream:
         if prediction.error is not None:
             failed += 1
             watch.hide()
-            complain(printable(f"{prediction.photo}: {prediction.error}"))
+            complain(f"{prediction.photo}: {recorded(prediction)['error']['message']}")
         watch.step(errors=failed, last=printable(str(prediction)))
         yield prediction
 
@@ -73,6 +76,18 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
         "--classes": args.labels,
         **runs.of_network(args),
     }
+
+
+def count(args: argparse.Namespace, watch: Watch, limits: Limits, *, every: int = 1) -> None:
+    """Have the watch told how many photos there are, when somebody has counted them."""
+    from .. import sources
+
+    def counted() -> None:
+        found = sources.find(args.photos, include=args.include, exclude=args.exclude, limits=limits)
+        watch.total = -(-sum(1 for _ in found) // every)
+
+    if watch.shown:
+        threading.Thread(target=counted, daemon=True).start()
 
 
 def labelled(args: argparse.Namespace, ready: Classifier, limits: Limits) -> tuple[LabelledPhotos, Counter[str]]:

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import images, sources
 from ..errors import PhotoError, UsageError
@@ -17,6 +17,7 @@ from .streams import STDIN, standard_input
 
 if TYPE_CHECKING:
     from ..images import Limits
+    from ..prediction import Prediction
     from ..sources import Item
 
 # In the words of `sources.find`, and for people.
@@ -88,6 +89,14 @@ class Found:
         """What was passed over, in words."""
         told = (f"{_LEFT_OUT[kind]} ({count})" for kind, count in self._passed.items())
         return "; left out: " + ", ".join(told) if self._passed else ""
+
+
+def recorded(prediction: Prediction) -> dict[str, Any]:
+    """Return the record of a photo, whose error is in the words of the command line."""
+    record = prediction.record()
+    if record["error"] is not None:
+        record["error"]["message"] = record["error"]["message"].replace("Limits.pixels", "--max-pixels")
+    return record
 
 
 def is_named(args: argparse.Namespace, photo: str) -> bool:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__, batch, engine
 from ..classifier import DEFAULT_TOP
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, PhotoError, TruthError, UsageError
 from ..output import files
 from .streams import STDIN, Terminated
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from ..batch import Journal
     from ..classifier import Classifier
 
-
-_DESTINATIONS = {"--from": "lists"}
 _DEFAULTS = {"--precision": "fp32", "--engine": "openvino", "--top": DEFAULT_TOP}
 
 
@@ -30,12 +28,16 @@ _DEFAULTS = {"--precision": "fp32", "--engine": "openvino", "--top": DEFAULT_TOP
 class Kind:
     """A verb whose runs can be gone on with: how it is called, by which option its file, and what records depend on.
 
-    `given` reads that from the arguments, by their options; those without a dash are lists of words.
+    `given` reads that from the arguments, by their options; those without a dash are lists of words. `places` says
+    under which name the arguments have an option, where that is another than its own. `beside` gives those words of the
+    command that no record depends on, but that who goes on wants again.
     """
 
     command: tuple[str, ...]
     option: str
     given: Callable[[argparse.Namespace], dict[str, Any]]
+    places: Mapping[str, str] = field(default_factory=dict)
+    beside: Callable[[argparse.Namespace], list[str]] = lambda args: []
 
 
 def of_network(args: argparse.Namespace) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def resumed(
         stack.enter_context(journal)
         began = batch.pinned(_given(args, kind), journal.settings.get("arguments"), defaults=_DEFAULTS)
         for option in began.keys() - {"folder"}:
-            setattr(args, _DESTINATIONS.get(option, option.removeprefix("--").replace("-", "_")), began[option])
+            setattr(args, kind.places.get(option, option.removeprefix("--").replace("-", "_")), began[option])
     return journal
 
 
@@ -106,8 +108,25 @@ def written(args: argparse.Namespace, kind: Kind, journal: Journal, *, labels: i
     try:
         files.write(Path(args.output), journal.lines(), labels=labels)
     except OutputError as error:
-        raise OutputError(f"{error} {_kept(journal, kind, args)}") from None
+        raise OutputError(f"{error} {kept(journal, kind, args)}") from None
     journal.remove()
+
+
+@contextmanager
+def guarded(journal: Journal | None, kind: Kind, args: argparse.Namespace) -> Iterator[None]:
+    """Where what is done ends a run, say how to go on; where nothing was done by then, leave nothing behind.
+
+    Else who has mended what was wrong, say an option, would be told that it is not as it was.
+    """
+    try:
+        yield
+    except (TruthError, PhotoError) as error:
+        if journal is None:
+            raise
+        if journal.done:
+            raise type(error)(f"{error} {kept(journal, kind, args)}") from None
+        journal.remove()
+        raise
 
 
 def stopped(
@@ -117,10 +136,11 @@ def stopped(
     if journal is None:
         return stop
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-    return type(stop)(f"{how}; {_kept(journal, kind, args)}")
+    return type(stop)(f"{how}; {kept(journal, kind, args)}")
 
 
-def _kept(journal: Journal, kind: Kind, args: argparse.Namespace) -> str:
-    command = shlex.join([*kind.command, "--resume", f"{kind.option}={args.output}"])
+def kept(journal: Journal, kind: Kind, args: argparse.Namespace) -> str:
+    """Return what is kept, and how to go on, as a sentence without its full stop."""
+    command = shlex.join([*kind.command, "--resume", f"{kind.option}={args.output}", *kind.beside(args)])
     fed = ", with the same standard input" if STDIN in (*args.photos, *getattr(args, "lists", ())) else ""
     return f"what is done ({journal.done:,}) is kept in {journal.path}. To go on{fed}: {command}"

@@ -99,7 +99,14 @@ def published(model: Model, protocol: str) -> Published | None:
     if protocol == "crop" and model.accuracy is not None:
         top1, top5 = model.accuracy.top1, model.accuracy.top5
         return Published(
-            top1=1 - top1 / 100, top5=None if top5 is None else 1 - top5 / 100, source=model.accuracy.source
+            top1=_share(100 - top1), top5=None if top5 is None else _share(100 - top5), source=model.accuracy.source
         )
     found = _TABLES.get((model.name, protocol))
-    return found and Published(top1=found[0] / 100, top5=found[1] / 100, source=f"arXiv 1409.1556, Table {found[2]}")
+    return found and Published(
+        top1=_share(found[0]), top5=_share(found[1]), source=f"arXiv 1409.1556, Table {found[2]}"
+    )
+
+
+def _share(percent: float) -> float:
+    """Per cent as they were printed, as a share that is written with as few digits."""
+    return round(percent / 100, 6)

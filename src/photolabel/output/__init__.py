@@ -7,8 +7,6 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from ..prediction import SHOWN
-
 Record: TypeAlias = Mapping[str, Any]  # of the schema photolabel/1: `Prediction.record()`
 
 # C0 and C1 control characters, line and paragraph separators, what turns the direction of writing, and the
@@ -49,6 +47,8 @@ def line(record: Record, *, named: bool) -> str:
 
 
 def _names(labels: Sequence[Mapping[str, Any]]) -> str:
+    from ..prediction import SHOWN  # only now: it brings NumPy and Pillow, and --help must come at once
+
     shown = [f"{label['name']} ({label['probability'] * 100:.2f}%)" for label in labels[:SHOWN]]
     more = len(labels) - len(shown)
     return ", ".join(shown) + (f", and {more:,} more" if more else "")
