@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 # More than any encoder writes: a file of a million small segments or scans is not looked through.
 _SEGMENTS, _SCANS = 1000, 100
+_CODES = 8 * (17 + 256)  # bytes of all the tables of codes that there can be
 
 _SOF2, _DHT, _EOI, _SOS, _DQT = 0xC2, 0xC4, 0xD9, 0xDA, 0xDB
 _PLAIN = frozenset([0xDD, *range(0xE0, 0xF0), 0xFE])  # DRI, APPn, COM: they stay, whatever they say
-_AFTER_PIXELS = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # neither a 255 among the pixels nor a restart
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7]")  # neither a 255 among the codes nor a restart
 
 # The places, in zigzag order, of the coefficients beside the mean that 2 x 2 pixels consist of; and how far from its
 # value one of them may be left: in units of which 8 are one level of 255 in a block's mean.
@@ -40,7 +41,7 @@ class _Component:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Scan:
-    """A header and its pixels, data[begin:end]: coefficients first..last of these components (by their place).
+    """A header and its codes, data[begin:end]: coefficients first..last of these components (by their place).
 
     Of each, all bits down to number `down_to`, if it is the first (`known` is 0); else of those known down to number
     `known` one bit more.
@@ -158,7 +159,7 @@ def _walk(data: bytes) -> _Progress:
             raise _UnusualError
         body = data[at + 4 : end]
         if kind == _SOS:
-            found = _AFTER_PIXELS.search(data, end)
+            found = _NEXT_MARKER.search(data, end)
             if found is None:
                 raise _UnusualError
             _add_scan(progress, body, at, found.start())
@@ -207,6 +208,8 @@ def _add_quanta(progress: _Progress, body: bytes) -> None:
 
 
 def _add_codes(progress: _Progress, body: bytes) -> None:
+    if len(body) > _CODES:
+        raise _UnusualError
     at = 0
     while at < len(body):
         name, counts = body[at], body[at + 1 : at + 17]
