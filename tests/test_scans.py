@@ -55,7 +55,7 @@ def frame(components: Iterable[tuple[int, int, int]] = HALVED, precision: int = 
 
 
 def codes_of(number: int) -> bytes:
-    return b"\xff\0\xff\xd0" + struct.pack(">H", number + 256) * 4
+    return b"\xff\0\xff\xd0" + bytes([1 + number // 200, number % 200]) * 4
 
 
 def scan(number: int, components: Sequence[int], *four: int) -> bytes:
@@ -151,6 +151,7 @@ def changed(*changes: tuple[int, tuple[tuple[int, ...], int, int, int, int]]) ->
 
 WHOLE_FILE = jpeg(USUAL)
 FIRST_SCAN = WHOLE_FILE.index(b"\xff\xda")
+ONE = frame(HALVED[:1])
 OVERFULL, OUTSIDE = b"\2" + bytes(15), b"\0\3" + bytes(14)
 UNUSUAL = {
     "nothing": b"",
@@ -188,6 +189,7 @@ UNUSUAL = {
     "another start": WHOLE_FILE.replace(codes_of(0), codes_of(0) + b"\xff\xd8"),
     "filling": WHOLE_FILE.replace(b"\xff\xda", b"\xff\xff\xda"),
     "filling before the end": WHOLE_FILE.replace(END, b"\xff" + END),
+    "a marker without its first byte": WHOLE_FILE.replace(CODES, b"\0" + CODES[1:]),
     "junk": WHOLE_FILE.replace(CODES, CODES + b"\0"),
     "a marker that is none": WHOLE_FILE.replace(codes_of(5), b"\xff\1" + codes_of(5)),
     "a segment of length 1": WHOLE_FILE.replace(CODES, CODES + b"\xff\xfe\0\1"),
@@ -213,7 +215,18 @@ UNUSUAL = {
     "a component twice in a scan": changed((0, ((1, 2, 2), 0, 0, 0, 1))),
     "an unknown component": changed((1, ((9,), 1, 5, 0, 2))),
     "a scan of nothing": changed((1, ((), 1, 5, 0, 2))),
-    "a scan's header too long": WHOLE_FILE.replace(b"\xff\xda\0\x0c", b"\xff\xda\0\x0d"),
+    "a scan's header too long": WHOLE_FILE.replace(b"\xff\xda\0\x08\1\1\0", b"\xff\xda\0\x09\1\1\0\0"),
+    "means of nothing": jpeg((*USUAL, ((), 0, 0, 0, 0))),
+    "means with detail, all of it": jpeg(((Y, 0, 5, 0, 0), (Y, 6, 63, 0, 0)), head=ONE),
+    "detail of all, all of it": jpeg(((ALL, 0, 0, 0, 0), (ALL, 1, 5, 0, 0), (ALL, 6, 63, 0, 0)), head=frame(WHOLE)),
+    "detail beyond a block, all of it": jpeg(((Y, 0, 0, 0, 0), (Y, 1, 5, 0, 0), (Y, 6, 64, 0, 0)), head=ONE),
+    "two bits at once, all of them": jpeg(
+        ((Y, 0, 0, 0, 0), (Y, 1, 5, 0, 0), (Y, 6, 63, 0, 2), (Y, 6, 63, 2, 0)), head=ONE
+    ),
+    "bits that there are not, all of them": jpeg(
+        ((Y, 0, 0, 0, 0), (Y, 1, 5, 0, 0), (Y, 6, 63, 0, 14), *((Y, 6, 63, bit, bit - 1) for bit in range(14, 0, -1))),
+        head=ONE,
+    ),
 }  # fmt: skip
 
 

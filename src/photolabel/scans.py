@@ -150,13 +150,11 @@ def _walk(data: bytes) -> _Progress:
             raise _UnusualError
         kind = data[at + 1]
         if kind == _EOI:
-            if at + 2 != len(data) or not progress.bits or any(map(any, progress.bits)):
+            if at + 2 != len(data) or any(map(any, progress.bits)):
                 raise _UnusualError  # another picture behind it; or not all bits are there
             return progress
         (length,) = struct.unpack_from(">H", data, at + 2)
         end = at + 2 + length
-        if length < 2 or end > len(data):
-            raise _UnusualError
         body = data[at + 4 : end]
         if kind == _SOS:
             found = _NEXT_MARKER.search(data, end)
@@ -185,9 +183,7 @@ def _set_frame(progress: _Progress, body: bytes) -> None:
     if (
         progress.components
         or precision != 8
-        or not 1 <= count <= 4
         or len(body) != 6 + 3 * count
-        or len({part.name for part in parts}) != count
         or any(not (1 <= part.across <= 4 and 1 <= part.down <= 4) for part in parts)
     ):
         raise _UnusualError
@@ -201,8 +197,6 @@ def _add_quanta(progress: _Progress, body: bytes) -> None:
     at = 0
     while at < len(body):
         wide, name = body[at] >> 4, body[at] & 15
-        if wide > 1:
-            raise _UnusualError
         progress.quanta[name] = struct.unpack_from(">64H" if wide else ">64B", body, at + 1)
         at += 129 if wide else 65
 
@@ -214,7 +208,7 @@ def _add_codes(progress: _Progress, body: bytes) -> None:
     while at < len(body):
         name, counts = body[at], body[at + 1 : at + 17]
         at += 17 + sum(counts)
-        if len(counts) < 16 or at > len(body):
+        if at > len(body):
             raise _UnusualError
         used = 0
         for bits, count in enumerate(counts, 1):
@@ -238,8 +232,7 @@ def _add_scan(progress: _Progress, body: bytes, begin: int, end: int) -> None:
     mean = first == 0
     if (
         not components
-        or len(set(components)) != count
-        or (last != 0 if mean else count != 1 or not first <= last <= 63)
+        or (last != 0 if mean else count != 1 or last > 63)
         or (down_to != known - 1 if known else down_to > 13)
         or any(progress.components[of].table not in progress.quanta for of in components)
         or (not mean and (progress.bits[components[0]][0] < 0 or (0x10 | body[2] & 15) not in progress.codes))
