@@ -20,6 +20,17 @@ def picture(width: int = 160, height: int = 120, mode: str = "RGB") -> Image.Ima
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC).convert(mode)
 
 
+def large(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    """A picture with edges and fine grain, as photos have, and no symmetry."""
+    rng = np.random.default_rng(3)
+    sizes = ((width // 200 + 2, height // 200 + 2), (width // 5, height // 5))
+    coarse, fine = (
+        Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
+        for w, h in sizes
+    )
+    return Image.blend(coarse, fine, 0.3).convert(mode)
+
+
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
     file = io.BytesIO()
     image.save(file, kind, **options)

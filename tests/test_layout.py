@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 ROOMS = [
     "errors", "extras", "progress", "spec", "labels", "tree", "answer", "confidence",
     "writing", "network", "download", "records", "store",
-    "silence", "containers", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
+    "silence", "containers", "scans", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
     "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",

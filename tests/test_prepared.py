@@ -19,7 +19,7 @@ from photolabel.images import CROP, DEFAULT_LIMITS, KERAS, LITE2, Limits, Recipe
 from photolabel.prepared import Decoding, File, Prepared, Seconds, inputs, prepare, refused
 
 import oracle
-from pictures import CORE, JPEG, PNG, encoded, exif_block, far, picture, wide_profile
+from pictures import CORE, JPEG, PNG, encoded, exif_block, far, large, picture, wide_profile
 
 RECIPE = oracle.TINY_RECIPE
 
@@ -30,18 +30,6 @@ def whole(photo: images.Photo, recipe: Recipe) -> np.ndarray:
 
 
 # --- What is told of a photo ------------------------------------------------------------------------
-
-
-def large(width: int, height: int, mode: str = "RGB") -> Image.Image:
-    """A picture with edges and fine grain, as photos have, and no symmetry."""
-    rng = np.random.default_rng(3)
-    sizes = ((width // 200 + 2, height // 200 + 2), (width // 5, height // 5))
-    coarse, fine = (
-        Image.fromarray(rng.integers(0, 256, (h, w, 3), np.uint8)).resize((width, height), Image.Resampling.BILINEAR)
-        for w, h in sizes
-    )
-    return Image.blend(coarse, fine, 0.3).convert(mode)
-
 
 TOLD: dict[str, tuple[bytes, dict[str, object]]] = {
     "turned jpeg": (encoded(picture(), "JPEG", exif=exif_block(6)), {"orientation": 6}),

@@ -31,6 +31,7 @@ from PIL import (
 
 from .containers import exif_orientation, gif_canvas, png_is_short, webp_canvas, whole_png
 from .errors import CorruptPhotoError, PhotoError, PhotoTooLargeError, UnsupportedFormatError, UsageError
+from .scans import without_detail
 from .silence import quiet, silenced_libtiff
 from .webp import decode as decode_webp
 
@@ -138,6 +139,8 @@ def decode(data: bytes, limits: Limits, *, enough: int | None = None) -> Image.I
         if isinstance(image, JpegImagePlugin.JpegImageFile) and enough is not None:
             image.draft(None, (enough, enough))  # None: the mode stays
             scale = image.decoderconfig[0]
+            if scale > 1 and image.info.get("progressive"):
+                image.fp = file = _Source(without_detail(data, scale))
         if name == "TIFF":
             _check_last_strip(image)
         if name == "BMP" and image.tile[0].codec_name == "bmp_rle" and image.width * image.height > _RUN_LENGTH_PIXELS:
