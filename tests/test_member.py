@@ -28,11 +28,10 @@ def network(tiny: Path) -> Network:
     return Network(path=tiny, precision="fp32", threads=1, runtime="openvino")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_cache(tiny: Path) -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PHOTOLABEL_CACHE", str(tiny.parent / "cache"))
-        yield
+@pytest.fixture(autouse=True)
+def _shared_cache(_own_world: None, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One cache for all of them, or each would compile the network anew."""
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tiny.parent / "cache"))
 
 
 class Spied:
