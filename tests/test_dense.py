@@ -343,6 +343,18 @@ def strangers() -> Iterator[tuple[str, Any]]:
     node(model, "fc1/linear").input[1] = "block5_pool"
     yield "weights that are no constant", model
     model = near()
+    kernel = next(each for each in model.graph.initializer if each.name == "fc2/kernel")
+    kernel.dims[:] = [4, 4, 16]
+    yield "weights of three axes", model
+    model = near()
+    kernel = next(each for each in model.graph.initializer if each.name == "fc2/kernel")
+    kernel.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(kernel).astype(np.int8), "fc2/whole"))
+    model.graph.node.insert(0, helper.make_node("Cast", ["fc2/whole"], ["fc2/kernel"], to=1))
+    yield "8-bit weights without a scale", model
+    model = near()
+    node(model, "flatten").op_type = "Softmax"
+    yield "no flattening", model
+    model = near()
     node(model, "fc1/linear").input[1] = ""
     yield "no weights", model
     model = near()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -29,6 +30,14 @@ def test_the_pixels_are_those_of_the_network() -> None:
     seen = look(COFFEE, images.LITE2)
     np.testing.assert_array_equal(seen.pixels, prepare(COFFEE, images.LITE2).pixels)
     assert look(io.BytesIO(COFFEE.read_bytes()), images.LITE2).pixels.tobytes() == seen.pixels.tobytes()
+
+
+def test_of_several_views_the_plain_one_is_looked_at() -> None:
+    """The first of them may be a corner."""
+    recipe = replace(images.CROP, views="ten-crop", scales=(384, 256))
+    seen, plain = look(COFFEE, recipe), look(COFFEE, replace(images.CROP, side=384))
+    assert seen.cut == plain.cut and seen.warnings == plain.warnings
+    np.testing.assert_array_equal(seen.pixels, plain.pixels)
 
 
 @pytest.mark.parametrize("recipe", [images.CROP, images.LITE2, images.KERAS], ids=lambda recipe: recipe.name)

@@ -401,6 +401,13 @@ def test_dense_views_of_no_such_photo(shapes: list[tuple[int, int]]) -> None:
         read(dense_body(*shapes))
 
 
+def test_true_is_no_number_of_pixels() -> None:
+    dot = Recipe(name="dot", size=1)
+    assert read(frame({**SOUND, "shapes": [[1, 1]]}, b"rgb"), dot).views[0].tolist() == [[[114, 103, 98]]]
+    with pytest.raises(wire.WireError):
+        read(frame({**SOUND, "shapes": [[True, True]]}, b"rgb"), dot)
+
+
 def test_no_more_bytes_are_read_than_a_recipe_makes() -> None:
     """Before any is read, whatever is claimed."""
     for recipe in (RECIPE, DENSE, replace(RECIPE, views="ten-crop")):

@@ -78,9 +78,9 @@ def read(path: Path, cut: Cut, *, zero_points: bool = False) -> Part:
     a layer that is not there or cannot be computed, and `InvalidModelError` for a file that is no sound network.
     """
     model = graph.check(path)
+    outputs, least = _apply(model, cut, path)
     if zero_points:
         _write_zero_points(model.graph)
-    outputs, least = _apply(model, cut, path)
     return Part(network=model.SerializeToString(), outputs=outputs, least=least)
 
 
