@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,15 +39,6 @@ def vgg(tiny: Path) -> Classifier:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PHOTOLABEL_CACHE", str(tiny.parent / "cache"))
         return photolabel.load(tiny)
-
-
-def test_of_several_views_the_plain_one_is_explained(vgg: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = explain(vgg, COFFEE)
-    for how in ("ten-crop", "dense"):
-        monkeypatch.setattr(vgg, "recipe", replace(oracle.TINY_RECIPE, views=how))  # type: ignore[arg-type]
-        found = explain(vgg, COFFEE)
-        assert (found.label, found.cut, found.box) == (expected.label, expected.cut, expected.box)
-        np.testing.assert_array_equal(found.map, expected.map)
 
 
 # -- gradients

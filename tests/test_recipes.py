@@ -271,7 +271,7 @@ def near(made: tuple[np.ndarray, ...], expected: list[np.ndarray], *, exact: boo
     for one, other in zip(made, expected, strict=True):
         difference = np.abs(one.astype(int) - other)
         # Where the filter is asked for windows only, its fixed-point sums round otherwise.
-        assert difference.max() <= (0 if exact else 2) and (difference > 0).mean() < 0.01
+        assert difference.max() <= (0 if exact else 2) and (difference > 0).mean() < 0.05
 
 
 @settings(max_examples=40, deadline=None)
