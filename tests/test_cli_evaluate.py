@@ -145,7 +145,7 @@ def test_what_is_printed(main: Main, pictures: Known) -> None:
 def test_calibrated_figures_say_so(main: Main) -> None:
     before = figures(main("set", "--json"))
     with photolabel.load("telling.onnx") as plain:
-        learnt = Calibration(temperature=0.2, scores=SCORES, right=90)
+        learnt = Calibration(temperature=0.2, scores=SCORES, right=90, floor=0.0)
         calibration.keep(plain.identity, learnt)
         try:
             found = figures(main("set", "--json"))
@@ -471,7 +471,7 @@ def test_calibrated_anew_since(main: Main, monkeypatch: pytest.MonkeyPatch) -> N
         stop_after(patch, 5)
         assert main("set", "--predictions", "x.csv")[0] == 130
     with photolabel.load("telling.onnx") as plain:
-        calibration.keep(plain.identity, Calibration(temperature=0.5, scores=SCORES, right=90))
+        calibration.keep(plain.identity, Calibration(temperature=0.5, scores=SCORES, right=90, floor=0.0))
         code, _, err = main("--resume", "--predictions", "x.csv", model=None)
         calibration.forget(plain.identity)
     assert code == 2 and "the model has been calibrated anew since the run began" in err
