@@ -63,10 +63,10 @@ def spoil(photo):
                 stream.flush()
                 time.sleep(0.05)
         child.wire.reply = drip
-def prepare(photo, recipe, **options):
+def prepare(photo, *recipes, **options):
     if isinstance(photo, str) and "-" in os.path.basename(photo):
         spoil(photo)
-    return real(photo, recipe, **options)
+    return real(photo, *recipes, **options)
 child.prepare = prepare
 """
 

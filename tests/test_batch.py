@@ -386,6 +386,80 @@ def test_their_bytes_are_let_go(classifier: Classifier) -> None:
                 tracemalloc.stop()
 
 
+# --- Many views a photo -------------------------------------------------------------------------------------
+
+# Views, how many inputs they are, and so how many photos go together and how many may be ahead.
+MANY = [("mirror", 2, 8, 32), ("ten-crop", 10, 2, 6), ("multi-crop", 50, 1, 4), ("multi-crop+dense", 52, 1, 4)]
+
+
+@pytest.fixture(scope="module", params=MANY, ids=lambda given: given[0])
+def looking(request: pytest.FixtureRequest, tiny: Path) -> Iterator[tuple[Classifier, int, int]]:
+    """A classifier of many views, and what its runs are bounded by: photos in a batch, and ahead."""
+    views, inputs, together, ahead = request.param
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTOLABEL_CACHE", str(tiny.parent / "cache"))
+        with photolabel.load(tiny, views=views, threads=1) as loaded:
+            assert sum(recipe.inputs for recipe in loaded.recipes) == inputs
+            yield loaded, together, ahead
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_many_views_are_the_same_however_they_run(
+    workers: int, mixture: Path, looking: tuple[Classifier, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    classifier, together, _ = looking
+    sizes = []
+    original = Classifier.predict
+
+    def predict(self: Classifier, each: Any, **options: Any) -> list[Prediction]:
+        sizes.append(len(each))
+        return original(self, each, **options)
+
+    photos = [path for path in sorted(mixture.iterdir()) if path.is_file()][:24]
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "predict", predict)
+        found = list(classify_folder(photos, classifier, top=3, workers=workers))
+    assert sum(sizes) == len(found) == len(photos) and max(sizes) == together
+    for photo, each, expected in zip(photos, found, classifier.classify_many(photos, top=3), strict=True):
+        assert each.photo == str(photo) and each.record() == expected.record()
+        np.testing.assert_array_equal(each.probabilities, expected.probabilities)
+    assert sum(each.error is not None for each in found) == 3
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_many_views_are_bounded_by_their_inputs(
+    workers: int, tmp_path: Path, looking: tuple[Classifier, int, int]
+) -> None:
+    classifier, together, ahead = looking
+    (item,) = plant(tmp_path, ["a.png"])
+    asked = 0
+
+    def source() -> Iterator[Item]:
+        nonlocal asked
+        while asked < 5000:
+            asked += 1
+            yield item
+
+    stream = classify_folder(source(), classifier, workers=workers)
+    most = 0
+    for taken in range(1, 60):
+        next(stream)
+        if taken in (1, 40):
+            time.sleep(1)  # time to run away
+        most = max(most, asked - taken)
+    assert ahead <= most <= ahead + 5 * together
+    stream.close()
+
+
+def test_of_many_views_one_that_kills_its_worker_costs_no_more(
+    tmp_path: Path, looking: tuple[Classifier, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook(monkeypatch)
+    items = plant(tmp_path, [*(f"{n}.png" for n in range(5)), "segv-5.png", *(f"{n}.png" for n in range(6, 12))])
+    found = list(classify_folder(items, looking[0], workers=2))
+    assert [each.error and each.error.code for each in found] == [*[None] * 5, "decoder-crashed", *[None] * 6]
+
+
 # --- Nothing is left -----------------------------------------------------------------------------------------
 
 

@@ -56,7 +56,7 @@ def main(capsys: pytest.CaptureFixture[str]) -> Main:
 
 
 def learnt(classifier: Classifier, temperature: float = 0.5) -> Calibration:
-    made = Calibration(temperature=temperature, scores=SCORES, right=90)
+    made = Calibration(temperature=temperature, scores=SCORES, right=90, floor=0.0)
     calibration.keep(classifier.identity, made)
     return made
 

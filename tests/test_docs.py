@@ -7,13 +7,15 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import photolabel
 import test_layout
-from photolabel import errors
+from photolabel import errors, prediction
 from photolabel.output import csvs, files
 
 from conftest import ROOT
@@ -95,22 +97,34 @@ def firsts(table: str) -> set[str]:
     return {name for row in rows for name in re.findall("`([^`]+)`", row)}
 
 
+def fields(value: dict[str, Any], label: set[str], where: str = "") -> set[str]:
+    """The names of all fields of a record, as the page has them; but for what is a label there, as `labels` are."""
+    found = set()
+    for name, each in value.items():
+        found.add(where + name)
+        inner = each[0] if isinstance(each, list) and each else each
+        if isinstance(inner, dict) and ((name == "labels" and not where) or set(inner) != label):
+            found |= fields(inner, label, f"{where}{name}[]." if isinstance(each, list) else f"{where}{name}.")
+    return found
+
+
 def test_the_record_s_fields_and_codes_are_documented() -> None:
     page = (ROOT / "docs" / "records.md").read_text("utf-8")
-    with photolabel.load("efficientnet-lite2") as classifier:
-        record = classifier.classify(ROOT / "samples" / "coffee.jpg").record()
+    with photolabel.load("efficientnet-lite2", views="mirror") as classifier:
+        plain = classifier.classify(ROOT / "samples" / "coffee.jpg")
         bad = classifier.classify_many(["missing.jpg"])
         failed = next(iter(bad)).record()
-    assert set(record) == set(failed)
-    fields = {*record}
-    for name, value in (record | {"error": failed["error"]}).items():
-        if isinstance(value, list):
-            fields |= {f"{name}[].{x}" for x in value[0]}
-        elif isinstance(value, dict):
-            fields |= {f"{name}.{x}" for x in value}
+    record = replace(
+        plain,
+        names=prediction.Names(coverage=0.9, labels=plain.labels),
+        calibration=prediction.Calibrated(digest="0" * 16, temperature=2.0),
+        truth=prediction.Truth(index=1, wnid=None, name="x"),
+    ).record()
+    assert set(record) == set(failed) and all(record[name] for name in record if name != "error")
+    all_of_them = fields(record | {"error": failed["error"]}, set(record["labels"][0]))
     records, _, views = page.partition("\n## Records in files\n")
     table, _, codes = records.partition("| `error.code` | means |")
-    assert firsts(table) == fields
+    assert firsts(table) == all_of_them
     kinds = {errors.PhotoError, *errors.PhotoError.__subclasses__()}
     assert set(re.findall(r"^\| `([a-z-]+)` \|", codes, re.MULTILINE)) == {kind.code for kind in kinds}
     endings, _, rest = views.partition("\n### CSV\n")

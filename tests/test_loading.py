@@ -386,7 +386,7 @@ def test_it_pickles_as_what_it_was_loaded_with(tiny: Path, other: Path, photo: P
     if given["model"] == "both":
         given["model"] = f"{tiny}+{other}"
     with photolabel.load(**given, threads=1) as original:
-        learnt = Calibration(temperature=0.5, scores=SCORES, right=90)
+        learnt = Calibration(temperature=0.5, scores=SCORES, right=90, floor=0.0)
         calibration.keep(original.identity, learnt)
         expected = original.classify(photo)
         data = pickle.dumps(original)
@@ -415,7 +415,7 @@ def test_a_function_of_scales_pickles_if_it_can(tiny: Path, photo: Path) -> None
 
 
 def test_a_calibration_is_of_these_members_only(tiny: Path, other: Path, photo: Path) -> None:
-    learnt = Calibration(temperature=0.5, scores=SCORES, right=90)
+    learnt = Calibration(temperature=0.5, scores=SCORES, right=90, floor=0.0)
     with photolabel.load(f"{tiny}+{other}", views="mirror+one", threads=1) as both:
         before = both.classify(photo)
         calibration.keep(both.identity, learnt)

@@ -67,11 +67,11 @@ def run(argv: list[str]) -> int:
             learnt = calibrating.learn(judged.watched(stream, watch))
         watch.hide()
         calibration.keep(ready.identity, learnt.calibration)
+        recipes = " + ".join(str(recipe) for recipe in ready.recipes)
+        _tell(learnt, f"{ready.model.name}, recipe {recipes}, {ready.precision}", photos.description)
         if args.plot is not None:
             title = f"{ready.model.name}, {photos.description}"
             scene.save(reliability(learnt.before, learnt.after, title=printable(title)), Path(args.plot))
-        recipes = " + ".join(str(recipe) for recipe in ready.recipes)
-        _tell(learnt, f"{ready.model.name}, recipe {recipes}, {ready.precision}", photos.description)
         ready.close()  # only here, as in classify
     return EXIT_CODES[PhotoError] if learnt.unreadable else 0
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import PhotoNotFoundError
 from ..output import printable
 from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_work
 from .streams import complain
@@ -91,9 +93,12 @@ def count(args: argparse.Namespace, watch: Watch, limits: Limits, *, every: int 
 
 
 def labelled(args: argparse.Namespace, ready: Classifier, limits: Limits) -> tuple[LabelledPhotos, Counter[str]]:
-    """The photos with their classes, and what has been passed over so far."""
+    """The photos with their classes, and what has been passed over so far. Raises PhotoNotFoundError."""
     from .. import sources, truth
 
+    for name in args.photos:  # else it would be said that its class is not told
+        if not os.path.lexists(name):
+            raise PhotoNotFoundError(f"{name}: there is no such file or folder. Check the name.")
     passed: Counter[str] = Counter()
     items = sources.find(args.photos, include=args.include, exclude=args.exclude, left_out=passed, limits=limits)
     return truth.labelled(items, ready.model.labels, file=args.truth), passed
