@@ -1,4 +1,4 @@
-"""Where evaluate is asked to write: never over what it reads, never where it cannot end, and never silently nowhere."""
+"""Where evaluate and calibrate write: never over what they read, never where they cannot end, or silently nowhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from photolabel import cli
+from photolabel import cli, store
+from photolabel.evaluate import judging
 
 from known_photos import smooth, telling
 
@@ -58,3 +59,16 @@ def test_a_report_of_a_run_that_is_complete(main: Main) -> None:
     assert (code, out) == (2, "") and "x.csv is complete" in err and "so page is not written" in err
     assert main("--predictions", "y.csv", "--report", "page")[0] == 0
     assert main("--predictions", "y.csv", "--resume", "--report", "page")[0] == 0, "both are there"
+
+
+def test_a_cache_that_cannot_keep_a_calibration_is_said_before_the_work(
+    main: Main, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def named(*_: object, **__: object) -> None:
+        raise AssertionError("photos were named first")
+
+    (store.cache_folder() / "calibrations").write_text("in the way")
+    monkeypatch.setattr(judging, "judged", named)
+    code = cli.main(["calibrate", "set", "--model", "telling.onnx", "--labels", "truth.csv", "--workers", "0"])
+    said = capsys.readouterr()
+    assert (code, said.out) == (3, "") and "calibrations cannot be written" in said.err and said.err.count("\n") == 1

@@ -184,6 +184,13 @@ def any_kept() -> bool:
     return (store.cache_folder() / "calibrations").is_dir()
 
 
+def check_place(what: Sequence[Any]) -> None:
+    """Raise StoreError where a calibration of `what` could plainly not be kept: better said before long work."""
+    cache, name = _place(what)
+    with cache.lock(name):
+        pass
+
+
 def keep(what: Sequence[Any], calibration: Calibration) -> None:
     """Keep a calibration for `what`; one that is there is replaced. Raises StoreError."""
     cache, name = _place(what)
