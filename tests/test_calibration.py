@@ -116,7 +116,7 @@ def test_a_coverage_that_so_few_photos_cannot_promise() -> None:
     assert learnt.least(0.99) == pytest.approx(1 - 0.99)
     with pytest.raises(UsageError, match="at least 199 photos; this model was calibrated with 100"):
         learnt.least(0.995)
-    with pytest.raises(UsageError, match="no finite number"):
+    with pytest.raises(UsageError, match="no finite number of photos can promise that. Ask for less"):
         learnt.least(1)
     for wrong in (0, -1, 1.1, True, "0.9", None, float("nan")):
         with pytest.raises(UsageError, match="coverage="):

@@ -114,7 +114,7 @@ def test_several_models_by_the_setting(main: Main, monkeypatch: pytest.MonkeyPat
         (["--coverage", "0"], "--coverage: '0': expected a number above 0"),
         (["--coverage", "1.5"], "--coverage: '1.5': expected a probability from 0 to 1"),
         (["--coverage", "all"], "--coverage: 'all'"),
-        (["--coverage", "0.9"], "was not. Calibrate it with photos of known classes: photolabel calibrate DIR"),
+        (["--coverage", "0.9"], "photos of known classes: photolabel calibrate DIR, with the same precision"),
         (["--disagreeing"], "--disagreeing goes with several models (--model vgg16+vgg19) or --views"),
         (["--disagreeing", "--scales", "40"], "--disagreeing goes with several models"),
         (["--disagreeing", *TEN, "--output", "x.csv"], "without --output and --xmp. Their records have `opinions`"),

@@ -154,6 +154,7 @@ def test_the_same_bytes_however_many_workers_there_are(main: Main) -> None:
         (["--output", "strange.csv"], 2, "strange.csv.partial: is no journal of a run"),
         (["--output", "strange.csv", "--resume"], 2, "strange.csv.partial: is no journal of a run"),
         (["--resume"], 2, "--resume goes with --output"),
+        (["--from", "./list.txt", "--output", "list.txt"], 2, "list.txt is the list that --from reads"),
         (["--output", "x.csv", "--json"], 2, "without --json"),
         (["--output", "x.csv", "--xmp", "--dry-run"], 2, "without --json and --dry-run"),
         (["--workers", "-1"], 2, "--workers"),

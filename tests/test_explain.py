@@ -335,6 +335,8 @@ def test_another_label(bundled: Classifier) -> None:
     assert by_name.label == by_wnid.label == by_index.label
     np.testing.assert_array_equal(by_name.map, by_index.map)
     assert not np.array_equal(by_name.map, explain(bundled, COFFEE).map)
+    for everyday, wnid in (("orca", "n02071294"), ("Crane (wading bird)", "n02012849")):
+        assert explain(bundled, COFFEE, label=everyday).label.wnid == wnid
     with pytest.raises(UsageError, match="not one of the model's. Close: .*coffee"):
         explain(bundled, COFFEE, label="coffee")
     with pytest.raises(UsageError, match="method 'x'"):

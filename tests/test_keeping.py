@@ -92,6 +92,7 @@ def test_a_list_hashes_nothing_and_compiles_nothing(
     put(f"x-{TAG}-fp32-2t-{TAG}.blob")
     put("notes.txt", recorded=False)
     put("x.h5.partial", recorded=False)
+    put(f"{TAG * 2}.json", folder="calibrations")
     monkeypatch.setattr(records, "hash_of", lambda *_: pytest.fail("hashed"))
     monkeypatch.setattr("photolabel.store.hash_of", lambda *_: pytest.fail("hashed"))
     monkeypatch.setattr(engine, "processor", lambda *_: pytest.fail("OpenVINO was started"))
@@ -312,6 +313,7 @@ def test_clean_takes_leftovers_and_nothing_else(known: models.Model, tiny: Path)
         "imported/mine.onnx",
     }
     put("0123abcd.lock", recorded=False, folder="runs")  # of a run of classify, which is nothing to speak of
+    good |= {f"calibrations/{put(TAG * 2 + '.json', folder='calibrations').name}"}
     good |= {f"undo/{put('20260101T000000000000-0123abcd.jsonl', recorded=False, folder='undo').name}"}
     others = {put(name, recorded=False).name for name in ("notes.txt", "x.onnx", "x.blob", "a b.partial")}
     bad = {
@@ -349,7 +351,7 @@ def test_clean_takes_leftovers_and_nothing_else(known: models.Model, tiny: Path)
     assert left == good | others | young
     gone, _ = keeping.clean(everything=True)
     left = {name for name in here() if not name.endswith(".record.json")}
-    kept = {artefact.name, "imported/mine.onnx", "undo/20260101T000000000000-0123abcd.jsonl"}
+    kept = {each for each in good if each.startswith(("calibrations/", "imported/", "undo/"))} | {artefact.name}
     assert left == {*kept, *others, *(young - {"digests/" + "f" * 32 + ".json"})}
 
 

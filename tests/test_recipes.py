@@ -200,6 +200,8 @@ def test_views_are_bounded_where_their_bytes_are() -> None:
         Recipe(name="x", size=1000, fit="resize-crop", side=1000, views="multi-crop")
     with pytest.raises(errors.UsageError, match="from its size, 224, to 1024: that is as far as dense goes"):
         replace(CROP, views="dense", scales=(1025,))
+    with pytest.raises(errors.UsageError, match="at most 8 whole numbers from 1 to 4096"):
+        replace(CROP, scales=(4097,))
 
 
 @pytest.mark.parametrize(

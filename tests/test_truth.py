@@ -170,6 +170,8 @@ def test_unknown_names_come_with_close_ones() -> None:
 
 def test_a_flat_validation_set_needs_a_list() -> None:
     assert "give Caffe's val.txt" in fails(f"val/{val(1)}")
+    of_archive = fails(f"val.tar/{val(1)}")
+    assert "give Caffe's val.txt" in of_archive and "altar" not in of_archive
 
 
 def test_ids_that_the_model_does_not_have() -> None:

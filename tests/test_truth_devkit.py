@@ -107,6 +107,11 @@ def test_files_that_are_no_meta_mat(tmp_path: Path, data: bytes, says: str) -> N
     assert says in str(caught.value) and str(caught.value).startswith(f"{path}: ")
 
 
+def test_a_ground_truth_without_its_order_says_where_that_belongs(tmp_path: Path) -> None:
+    with pytest.raises(TruthError, match="Put meta.mat beside it, or in a folder data there"):
+        devkit.order(tmp_path / "truth.txt", None)
+
+
 def test_a_file_larger_than_any_is_not_read(tmp_path: Path) -> None:
     with put(tmp_path / "meta.mat", meta_mat()).open("r+b") as file:
         file.truncate(8 * 2**20 + 1)

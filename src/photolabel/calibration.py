@@ -93,11 +93,12 @@ class Calibration:
         check_coverage(coverage)
         place = math.ceil((self.photos + 1) * coverage - 1e-9)
         if place > self.photos:
-            enough = math.ceil(round(coverage / (1 - coverage), 6)) if coverage < 1 else None
-            needs = f"at least {enough:,} photos" if enough else "no finite number of photos to promise it"
+            if coverage == 1:
+                raise UsageError("coverage=1: no finite number of photos can promise that. Ask for less, as in 0.99.")
+            enough = math.ceil(round(coverage / (1 - coverage), 6))
             raise UsageError(
-                f"coverage={coverage:g}: needs {needs}; this model was calibrated with {self.photos:,}. "
-                "Calibrate it with more, or ask for less."
+                f"coverage={coverage:g}: needs at least {enough:,} photos; this model was calibrated with "
+                f"{self.photos:,}. Calibrate it with more, or ask for less."
             )
         return 1 - self.scores[place - 1]
 
@@ -181,6 +182,13 @@ def kept(what: Sequence[Any]) -> Calibration | None:
 def any_kept() -> bool:
     """Whether there is any calibration: if not, nobody needs to hash a network to find its own."""
     return (store.cache_folder() / "calibrations").is_dir()
+
+
+def check_place(what: Sequence[Any]) -> None:
+    """Raise StoreError where a calibration of `what` could plainly not be kept: better said before long work."""
+    cache, name = _place(what)
+    with cache.lock(name):
+        pass
 
 
 def keep(what: Sequence[Any], calibration: Calibration) -> None:

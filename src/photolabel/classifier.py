@@ -260,7 +260,8 @@ class Classifier:
             if self._calibration is None:
                 raise UsageError(
                     f"coverage={coverage:g}: only a model that was calibrated can promise it, and {self.model.name} "
-                    "as it is used here was not. Calibrate it with photos of known classes: photolabel calibrate DIR"
+                    "as it is used here was not. Calibrate it with photos of known classes: photolabel calibrate DIR, "
+                    "with the same precision, recipe and views."
                 )
             self._calibration.least(coverage)
         return self.check_top(top)

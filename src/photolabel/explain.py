@@ -33,6 +33,7 @@ from .images import Photo
 from .output import printable
 from .prepared import prepare
 from .spec import Spec
+from .tree import everyday
 
 Method = Literal["gradient", "activation", "occlusion"]
 
@@ -99,9 +100,9 @@ def explain(
 ) -> Evidence:
     """Return where in a photo the evidence for a class is.
 
-    `label` is the class: its name, its WordNet id or its index, by default the likeliest. `method` is by default the
-    best that the network allows. Raises `UsageError` for a label that is not the model's or a method that its network
-    does not allow, and the `PhotoError` of a photo that cannot be read.
+    `label` is the class: its name, or people's word for it, its WordNet id or its index; by default the likeliest.
+    `method` is by default the best that the network allows. Raises `UsageError` for a label that is not the model's or
+    a method that its network does not allow, and the `PhotoError` of a photo that cannot be read.
     """
     if hasattr(photo, "read"):  # which gives its bytes once only
         photo = images.content(photo, classifier.limits)
@@ -144,14 +145,19 @@ def _label(classifier: Classifier, probabilities: NDArray[np.float32], wanted: s
     found = ranked
     if wanted is not None:
         name = str(wanted)
-        plain = name.replace(" ", "_").casefold()
+        plain = _plain(name)
         found = [x for x in ranked if name in (x.wnid, str(x.index))]
-        found = found or [x for x in ranked if x.name.replace(" ", "_").casefold() == plain]  # of two the likelier
+        found = found or [x for x in ranked if _plain(x.name) == plain]  # of two the likelier
+        found = found or [x for x in ranked if _plain(everyday(x.wnid) or "") == plain]
     if not found:
         close = [x.name for x in ranked if name.casefold() in x.name.casefold()][:5]
         raise UsageError(f"label {name!r}: not one of the model's.{' Close: ' + ', '.join(close) if close else ''}")
     best = found[0]
     return RankedLabel.of(best, probabilities)
+
+
+def _plain(name: str) -> str:
+    return name.replace(" ", "_").casefold()
 
 
 def _as_said(classifier: Classifier, probabilities: NDArray[np.float32], label: RankedLabel) -> RankedLabel:

@@ -91,7 +91,9 @@ class Recipe:
         if not isinstance(self.views, str) or self.views not in _VIEWS:
             raise UsageError(f"A recipe's views must be one of {', '.join(_VIEWS)}.")
         if not isinstance(self.scales, tuple) or len(self.scales) > _MAX_SCALES or not all(map(_is_side, self.scales)):
-            raise UsageError(f"A recipe's scales must be a tuple of at most {_MAX_SCALES} whole numbers.")
+            raise UsageError(
+                f"A recipe's scales must be a tuple of at most {_MAX_SCALES} whole numbers from 1 to {_MAX_SIDE}."
+            )
         if self.fit == "squash" and (self.scales or self.views not in ("one", "mirror")):
             raise UsageError(
                 "A recipe that squashes shows the whole photo at one size: its views must be one or mirror, and it "

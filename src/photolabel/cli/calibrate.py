@@ -61,6 +61,7 @@ def run(argv: list[str]) -> int:
             say(printable(f"{ready.model.name}: {'its calibration is removed' if there else 'was not calibrated'}"))
             return 0
         photos, _ = judged.labelled(args, ready, limits)
+        calibration.check_place(ready.identity)
         watch = stack.enter_context(progress.Watch(args.progress))
         judged.count(args, watch, limits)
         with closing(judging.judged(photos, ready, decoders, top=1)) as stream:

@@ -219,6 +219,8 @@ def _check(args: argparse.Namespace) -> None:
         from ..output import files
 
         files.check(Path(args.output))
+        if os.path.realpath(args.output) in map(os.path.realpath, args.lists):
+            raise UsageError(f"{args.output} is the list that --from reads: it would be lost. Write elsewhere.")
 
 
 # -- what is said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -88,6 +89,11 @@ def run(argv: list[str]) -> int:
             batch.Journal.check(Path(args.output))
         journal = runs.resumed(args, kind, lambda record: None, stack)
         if journal is None and args.resume and batch.Journal.ended(Path(args.output)):
+            if args.report is not None and not os.path.lexists(args.report):
+                raise UsageError(
+                    f"{args.output} is complete: there is nothing to go on with, so {args.report} is not written. For "
+                    "a report evaluate anew, without --resume."
+                )
             complain(f"{args.output} is complete: there is nothing to go on with")
             return 0
         if not args.photos:
@@ -153,6 +159,13 @@ def _check(args: argparse.Namespace) -> None:
         from ..output import files
 
         files.check(Path(args.output))
+        place = os.path.realpath(args.output)
+        if args.report is not None and Path(place).is_relative_to(os.path.realpath(args.report)):
+            raise UsageError(
+                f"{args.output} would lie in the report's folder, which is replaced as a whole. Write it elsewhere."
+            )
+        if args.truth is not None and place == os.path.realpath(args.truth):
+            raise UsageError(f"{args.output} is the list that --labels reads: it would be lost. Write elsewhere.")
 
 
 # Under which names the arguments have these options: --labels is what the photos show, not the network's classes.

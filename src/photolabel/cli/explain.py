@@ -25,7 +25,7 @@ def parser() -> Parser:
         "--label",
         dest="of",
         metavar="NAME",
-        help="for which class: its name, WordNet id or index; default: the likeliest",
+        help="for which class: its name (or the everyday one), WordNet id or index; default: the likeliest",
     )
     made.add_argument(
         "--method",

@@ -103,15 +103,18 @@ class LabelledPhotos(Iterator[Labelled]):
         found = classes.find(folder)
         if found is not None:
             return found
-        advice = (
-            "Its class is in a list: give Caffe's val.txt, the devkit's ILSVRC2012_validation_ground_truth.txt, or a "
-            "table of path,label"
-            if _VALIDATION.match(name)
-            else "Expected a folder for each class, called by its name or its WordNet id, or a table of path,label"
-        )
+        if _VALIDATION.match(name):  # where the archive or folder is not called by a class, only spelled like one
+            advice = (
+                ". Its class is in a list: give Caffe's val.txt, the devkit's ILSVRC2012_validation_ground_truth.txt, "
+                "or a table of path,label"
+            )
+        else:
+            advice = (
+                f"{classes.hint(folder)}. Expected a folder for each class, called by its name or its WordNet id, or a "
+                "table of path,label"
+            )
         raise NoClassError(
-            f"neither its folder {folder!r} nor its name says which of the model's classes it shows"
-            f"{classes.hint(folder)}. {advice}"
+            f"neither its folder {folder!r} nor its name says which of the model's classes it shows{advice}"
         )
 
     def _check_alike(self, photo: str, form: str) -> None:

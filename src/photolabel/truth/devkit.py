@@ -39,7 +39,7 @@ def _beside(ground_truth: Path) -> Path:
             return path
     raise TruthError(
         f"{ground_truth}: it numbers the classes in the devkit's own order, which is in the devkit's meta.mat. "
-        "Put meta.mat beside it, or say where it is."
+        "Put meta.mat beside it, or in a folder data there (from Python: order says where it is)."
     )
 
 
