@@ -26,7 +26,7 @@ def photolabel(folder: Path, facts: dict[str, str], precision: str) -> Run:
     """As a Classifier runs its network; photos are prepared already."""
     from photolabel import load
 
-    return load("vgg16", weights=facts["weights"], precision=precision)._run
+    return load("vgg16", weights=facts["weights"], precision=precision)._members[0]._run
 
 
 def openvino(folder: Path, facts: dict[str, str], precision: str) -> Run:

@@ -84,7 +84,7 @@ def test_origins_record_every_file() -> None:
         assert re.search(rf"`{name}`.*`{hashlib.sha256(path.read_bytes()).hexdigest()}`", origins)
     assert tool.WHEEL_SHA256 in origins
     assert {path.name for path in DATA.iterdir() if path.is_file()} == {
-        *re.findall(r"`([\w.-]+\.(?:onnx|tsv|txt))`", origins),
+        *re.findall(r"`([\w.-]+\.(?:onnx|tsv|txt|css))`", origins),
         "ORIGINS.md",
     }
     for name in ("EFFICIENTNET-LITE-LICENSE.txt", "WORDNET-LICENSE.txt"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from photolabel import classifier, decoding, doctor, engine, models, network
+from photolabel import decoding, doctor, engine, loading, models, network
 from photolabel.errors import CorruptPhotoError, InvalidModelError
 from photolabel.store import Store
 
@@ -29,7 +29,7 @@ def test_all_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found(report, "ok") == CHECKS + LATER, report
     assert not report.failed
     assert report.record()["findings"][0] == {
-        "check": "photolabel", "verdict": "ok", "says": classifier.__package__ and doctor.__version__, "remedy": ""
+        "check": "photolabel", "verdict": "ok", "says": loading.__package__ and doctor.__version__, "remedy": ""
     }  # fmt: skip
 
 
@@ -86,7 +86,7 @@ def test_a_model_that_does_not_load(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: object) -> None:
         raise InvalidModelError("the network is broken.")
 
-    monkeypatch.setattr(classifier, "load", broken)
+    monkeypatch.setattr(loading, "load", broken)
     assert only_failure(doctor.examine(), "answer").says == "the network is broken."
 
 

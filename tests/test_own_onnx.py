@@ -144,13 +144,13 @@ def test_a_network_that_pytorch_exported(classes: Path, photo: Path) -> None:
     theirs = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     convention = conventions.CONVENTIONS["torchvision"]
     with photolabel.load(path, labels=classes, recipe="torchvision") as classifier:
-        assert classifier._run.shape == (None, 32, 32, 3)
+        assert classifier._members[0]._run.shape == (None, 32, 32, 3)
         pixels = images.prepare(images.read(photo), classifier.recipe)
         x = ((pixels - convention.normalisation.mean) / convention.normalisation.deviation).astype(np.float32)
         (reference,) = theirs.run(None, {theirs.get_inputs()[0].name: x.transpose(2, 0, 1)[np.newaxis]})
         found = classifier.classify(photo)
         np.testing.assert_allclose(found.probabilities, strangers.softmax(reference)[0], atol=1e-5)
-        both = classifier._run(np.stack([pixels, pixels[::-1]]))
+        both = classifier._members[0]._run(np.stack([pixels, pixels[::-1]]))
         np.testing.assert_allclose(both[0], found.probabilities, atol=1e-6)
 
 
@@ -164,7 +164,7 @@ def test_many_photos_at_a_time_are_tried_not_believed(tmp_path: Path, classes: P
         model.graph.node.insert(2, helper.make_node("Max", ["conv", "mean"], ["higher"]))
         model.graph.node[3].input[0] = "higher"
     with photolabel.load(strangers.write(tmp_path / "x.onnx", model), labels=classes, recipe="torchvision") as found:
-        assert found._run.shape == (1, 16, 16, 3)
+        assert found._members[0]._run.shape == (1, 16, 16, 3)
         np.testing.assert_allclose(found.classify(photo).probabilities, expected(photo), atol=1e-5)
 
 

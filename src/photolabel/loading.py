@@ -144,9 +144,9 @@ def _load(asked: _Asked) -> Classifier:
 def _floor(members: Sequence[Member]) -> float | None:
     """The familiarity that photos of its classes have, where it has been measured: of the bundled model."""
     (only, *others) = members
-    known = models.known()[models.BUNDLED]
-    measured = not others and only.model.name == known.name and only.recipe == known.recipe()
-    return calibration.OF_BUNDLED if measured else None
+    if others or only.model.name != models.BUNDLED or only.recipe != models.known()[models.BUNDLED].recipe():
+        return None
+    return calibration.OF_BUNDLED
 
 
 def _several(model: str | os.PathLike[str] | None) -> list[str]:
