@@ -131,8 +131,9 @@ def reply(stream: Stream, made: Prepared) -> None:
 
 
 def _pieces(views: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[tuple[int, bool]]]:
-    """What is to be sent of views that share their memory: each piece once; and the piece of each view, and whether it
-    is its mirror image.
+    """The pieces to send, each once, of views that may share their memory; and what each view shows.
+
+    Which is the number of a piece, and whether the view is its mirror image.
     """
     pieces: list[NDArray[np.uint8]] = []
     shown: list[tuple[int, bool]] = []
@@ -140,7 +141,8 @@ def _pieces(views: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]]
     for view in views:
         mirrored = view.strides[1] < 0
         piece = view[:, ::-1] if mirrored else view
-        number = numbers.setdefault((piece.ctypes.data, piece.shape, piece.strides), len(pieces))
+        where = piece.__array_interface__["data"][0], piece.shape, piece.strides
+        number = numbers.setdefault(where, len(pieces))
         if number == len(pieces):
             pieces.append(piece)
         shown.append((number, mirrored))
@@ -189,7 +191,10 @@ def _shapes(values: object) -> list[tuple[int, int]]:
 
 
 def _shown(values: object, pieces: int) -> list[tuple[int, bool]]:
-    """The piece of each view, and whether it is its mirror image: all the pieces, first shown in their order."""
+    """What each view shows, as `_pieces` tells it: all of so many pieces, each first after those before it.
+
+    Raises TypeError or ValueError for anything else.
+    """
     if not isinstance(values, list):
         raise TypeError
     shown = [(number, mirrored) for number, mirrored in values]
