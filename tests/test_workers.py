@@ -457,6 +457,7 @@ def test_no_more_bytes_are_read_than_a_recipe_makes() -> None:
         (2, [[0, False], [0, True]], False),
         (1, [[0, False], [1, False]], False),
         (3, [[0, False], [2, False]], False),
+        (1, [[0, False], [-1, True]], False),
         (1, [[0, False]], False),
         (1, [[0, False], [0, True], [0, True]], False),
     ],

@@ -58,6 +58,9 @@ class Recipe:
     - `dense`, for fully convolutional networks: the whole photo, scaled so that its shorter side is `side` and cut to
       the middle of 4 x `side` where it is longer; then its mirror image.
 
+    Several crops are cut from the resized photo, by `crop-resize` too: only its middle is as `one` has it
+    (docs/answers.md says what that moves).
+
     `scales` are other sides to be taken one after the other instead of `side`; each gives all of the views. A recipe
     that squashes has no scales, and no views but `one` and `mirror`.
 
