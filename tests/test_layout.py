@@ -20,7 +20,7 @@ ROOMS = [
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
     "page", "evaluate", "bench",
     "keras", "keras_compat",
-    "cli",
+    "server", "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
 
@@ -35,6 +35,22 @@ HEAVY = {
     "tqdm": {"progress"},
     "keras": {"keras"},
     "pyarrow": {"output"},
+    "fastapi": {"server"},
+    "starlette": {"server"},
+    "uvicorn": {"server"},
+    "httptools": {"server"},
+    "python_multipart": {"server"},
+}
+
+# Modules that are made of such a package, and so may import it as usual: nobody imports them but inside functions, or
+# another one of them.
+LATE = {
+    "server/app.py",
+    "server/forms.py",
+    "server/health.py",
+    "server/protocol.py",
+    "server/routes.py",
+    "server/running.py",
 }
 
 
@@ -90,6 +106,8 @@ def test_heavy_imports_are_lazy_and_at_home(path: Path) -> None:
         top = name.split(".")[0]
         if top in HEAVY:
             assert room(path) in HEAVY[top], f"{path.name}:{line}: {top} lives in {sorted(HEAVY[top])} only"
+    if str(path.relative_to(PACKAGE)) in LATE:
+        return
     for node in tree.body:  # module level: runs at import
         if isinstance(node, ast.Import | ast.ImportFrom):
             if isinstance(node, ast.ImportFrom) and node.level:  # of ours, whatever it is called
@@ -97,6 +115,20 @@ def test_heavy_imports_are_lazy_and_at_home(path: Path) -> None:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
             for name in names:
                 assert name.split(".")[0] not in HEAVY, f"{path.name}:{node.lineno}: import {name} lazily"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_modules_made_of_heavy_packages_are_imported_late(path: Path) -> None:
+    if str(path.relative_to(PACKAGE)) in LATE:
+        return
+    late = {f"photolabel.{each.removesuffix('.py').replace('/', '.')}" for each in LATE}
+    at_once = [
+        node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)
+    ]
+    for name, line in imported(ast.Module(at_once, []), path):
+        assert not any(name == each or name.startswith(f"{each}.") for each in late), (
+            f"{path.name}:{line}: import {name} lazily"
+        )
 
 
 def test_the_arrow_test_sees_a_wrong_arrow(tmp_path: Path) -> None:

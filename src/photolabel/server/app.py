@@ -1,0 +1,103 @@
+"""Classifiers -> an ASGI application, complete with its guard; where every part of the service is put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from .. import __version__
+from . import health, problems, routes, schemas
+from .guard import Guard
+from .service import Service
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+
+# What FastAPI would do of itself: look for a collector of traces. Versions before it did ignore this.
+_QUIET = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+
+
+def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: Settings | None = None) -> FastAPI:
+    """Return the service as an ASGI application.
+
+    `classifiers` are one, or a table of them by the names that requests call them by; the first is the default. They
+    stay the caller's, who closes them when the application has ended. The application starts its workers with its
+    lifespan. `app.state.service` is what further routes need. Raises `UsageError` for names that make no sense.
+    """
+    settings = Settings() if settings is None else settings
+    service = Service(classifiers, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        service.start()
+        try:
+            yield
+        finally:
+            await service.close()
+
+    app = FastAPI(
+        title="photolabel",
+        version=__version__,
+        summary="Names what is in photographs.",
+        lifespan=lifespan,
+        openapi_url="/openapi.json" if settings.docs else None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_QUIET,
+    )
+    app.state.service = service
+    for room in (routes, health):
+        app.include_router(room.router(service))
+    app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
+    app.add_exception_handler(HTTPException, _http_problem)
+    # The paths that take a body, and how many bytes; whoever adds a route that does, adds it here.
+    form = settings.form_bytes
+    bodies = {routes.CLASSIFY: settings.body_bytes + form, routes.BATCH: settings.batch_bytes + form}
+    app.add_middleware(Guard, settings=settings, bodies=bodies)
+    return app
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """What the router itself refuses: no such path, or not with this method."""
+    assert isinstance(error, HTTPException)
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join([allowed, *(["HEAD"] if allowed == "GET" else []), "OPTIONS"])
+        if request.method == "OPTIONS":
+            return Response(status_code=204, headers={"allow": allowed})
+        return _response(problems.problem("method-not-allowed", f"Expected {allowed}.", {"allow": allowed}))
+    if error.status_code == 404:
+        return _response(problems.problem("not-found", "What there is: see /openapi.json, or the documentation."))
+    return _response(problems.problem("bad-request", "The request is not as it should be."))
+
+
+def _response(problem: problems.Problem) -> Response:
+    return Response(
+        problem.body(), status_code=problem.status, headers=dict(problem.headers), media_type=problems.MEDIA_TYPE
+    )
+
+
+def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
+    """The document, made once."""
+    if app.openapi_schema is None:
+        made = get_openapi(
+            title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
+        )
+        made.setdefault("components", {}).setdefault("schemas", {}).update(schemas.COMPONENTS)
+        if settings.api_keys:
+            made["components"]["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            }
+            made["security"] = [{"bearer": []}, {"header": []}]
+        app.openapi_schema = made
+    return app.openapi_schema

@@ -1,0 +1,136 @@
+"""Names for photos: /v1/classify and /v1/classify/batch, and what models and labels there are."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from .. import output
+from ..classifier import DEFAULT_TOP
+from . import forms, queries, schemas
+from .batching import Asked
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+    from ..prediction import Prediction
+    from .service import Service
+
+CLASSIFY, BATCH, MODELS, LABELS = "/v1/classify", "/v1/classify/batch", "/v1/models", "/v1/labels"
+
+
+def router(service: Service) -> APIRouter:
+    """Return the routes of a service."""
+    made, settings, names = APIRouter(tags=["photos"]), service.settings, list(service.classifiers)
+    of_photo = queries.of_photo(settings, names, top=DEFAULT_TOP)
+    of_model = [queries.model(names)]
+    example = {**schemas.RECORD_EXAMPLE, "model": service.default}
+
+    @made.post(
+        CLASSIFY,
+        summary="Name what is in a photo",
+        response_class=Response,
+        responses={
+            200: schemas.answers("Record", example, "The photo's record."),
+            **schemas.refusals(404, 429),
+        },
+        openapi_extra={
+            "parameters": [each.openapi() for each in of_photo],
+            "requestBody": schemas.photo_body(forms.FIELD),
+        },
+    )
+    async def classify(request: Request) -> Response:
+        asked = queries.read(request.query_params.multi_items(), of_photo)
+        model = service.named(asked["model"])
+        service.check(model, _asked(asked))
+        with service.admission.holding() as hold:
+            upload = await forms.photo(request, settings, hold)
+            (prediction,) = await service.classify([upload], model, _asked(asked), request.receive)
+        if prediction.error is not None:
+            raise prediction.error
+        return _json(output.json_line(_record(prediction, service.classifiers[model], tree=asked["tree"])))
+
+    @made.post(
+        BATCH,
+        summary="Name what is in several photos",
+        description="One record each, in their order; of a photo that cannot be classified, one that says why.",
+        response_class=Response,
+        responses={
+            200: schemas.answers("Records", {"records": [example]}, "The photos' records."),
+            **schemas.refusals(404, 429),
+        },
+        openapi_extra={
+            "parameters": [each.openapi() for each in of_photo],
+            "requestBody": schemas.photos_body(forms.FIELD, settings.files),
+        },
+    )
+    async def classify_batch(request: Request) -> Response:
+        asked = queries.read(request.query_params.multi_items(), of_photo)
+        model = service.named(asked["model"])
+        service.check(model, _asked(asked))
+        with service.admission.holding() as hold:
+            uploads = await forms.photos(request, settings, hold)
+            found = await service.classify(uploads, model, _asked(asked), request.receive)
+        classifier = service.classifiers[model]
+        records = [_record(each, classifier, tree=asked["tree"] and each.error is None) for each in found]
+        return _json(output.json_line({"records": records}))
+
+    @made.get(
+        MODELS,
+        summary="List the models that answer here",
+        response_class=Response,
+        responses={
+            200: schemas.answers("Models", {"models": service.models()}, "The models."),
+            **schemas.refusals(),
+        },
+    )
+    async def models(request: Request) -> Response:
+        queries.read(request.query_params.multi_items(), [])
+        return _json(json.dumps({"models": service.models()}))
+
+    @made.get(
+        LABELS,
+        summary="List the classes of a model",
+        response_class=Response,
+        responses={
+            200: schemas.answers(
+                "Labels", {"labels": schemas.labels_example(service.labels(service.default))}, "The classes, in order."
+            ),
+            **schemas.refusals(404),
+        },
+        openapi_extra={"parameters": [each.openapi() for each in of_model]},
+    )
+    async def labels(request: Request) -> Response:
+        asked = queries.read(request.query_params.multi_items(), of_model)
+        return Response(service.labels(service.named(asked["model"])), media_type=schemas.JSON)
+
+    return made
+
+
+def _asked(asked: dict[str, Any]) -> Asked:
+    return Asked(top=asked["top"], sure=asked["sure"], coverage=asked["coverage"])
+
+
+def _record(prediction: Prediction, classifier: Classifier, *, tree: bool) -> dict[str, Any]:
+    """The photo's record, and beside it what else was asked for."""
+    record = prediction.record()
+    if tree:
+        record["tree"] = _above(prediction, classifier)
+    return record
+
+
+def _above(prediction: Prediction, classifier: Classifier) -> list[dict[str, Any]] | None:
+    """The names above the answer, or above the likeliest class where that is unsure; None outside WordNet."""
+    if prediction.answer is None or (tree := classifier.tree) is None:
+        return None
+    wnid = prediction.answer.wnid or prediction.top.wnid
+    return [
+        {"wnid": name.wnid, "name": name.name, "everyday": name.everyday, "probability": probability}
+        for name, probability in tree.along(str(wnid), prediction.probabilities)
+    ]
+
+
+def _json(text: str) -> Response:
+    return Response(text.encode("ascii"), media_type=schemas.JSON)

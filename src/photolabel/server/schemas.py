@@ -1,0 +1,229 @@
+"""What the service's OpenAPI document says of bodies: records, problems, models, labels; and of every status."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from .problems import MEDIA_TYPE, OWN, STATUSES, URN, of
+
+Schema = dict[str, Any]
+
+JSON = "application/json"
+_TEXT: Schema = {"type": "string"}
+_WHOLE: Schema = {"type": "integer", "minimum": 0}
+_PROBABILITY: Schema = {"type": "number", "minimum": 0, "maximum": 1}
+
+
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def _object(required: Schema, description: str = "", **further: Schema) -> Schema:
+    made: Schema = {"type": "object", "required": list(required), "properties": {**required, **further}}
+    return {**made, "description": description} if description else made
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+_NAMED: Schema = {"index": _WHOLE, "wnid": _or_null(_TEXT), "name": _TEXT, "everyday": _or_null(_TEXT)}
+
+_LABEL = _object(_NAMED, "A class: its place among the model's classes, its WordNet id, its name, and what people say.")
+_RANKED = _object({**_NAMED, "probability": _PROBABILITY}, "A class and how probable it is.")
+_ANSWER = _object(
+    {
+        "kind": {"type": "string", "enum": ["leaf", "broader", "unsure"]},
+        "wnid": _or_null(_TEXT),
+        "name": _TEXT,
+        "probability": _PROBABILITY,
+        "everyday": _or_null(_TEXT),
+        "reason": _or_null(_TEXT),
+    },
+    "What photolabel is willing to say: the likeliest class, or what is as sure as was asked for.",
+)
+_FILE = _object({"sha256": {"type": "string", "pattern": "^[0-9a-f]{64}$"}, "bytes": _WHOLE}, "The photo's bytes.")
+_DECODING = _object(
+    {
+        "format": _TEXT,
+        "width": _WHOLE,
+        "height": _WHOLE,
+        "orientation": {"type": "integer", "minimum": 1, "maximum": 8},
+        "scale": {"type": "integer", "enum": [1, 2, 4, 8]},
+        "mode": _TEXT,
+        "profile": {"type": "boolean"},
+        "transparent": {"type": "boolean"},
+    },
+    "What the decoder made of them.",
+)
+_ERROR = _object({"code": _TEXT, "message": _TEXT}, "Why a photo of a batch could not be classified.")
+_ABOVE = _object(
+    {"wnid": _TEXT, "name": _TEXT, "everyday": _TEXT, "probability": _PROBABILITY}, "A name above the answer."
+)
+_RECORD = _object(
+    {
+        "schema": {"type": "string", "const": "photolabel/1"},
+        "photo": _or_null(_TEXT),
+        "model": _TEXT,
+        "recipe": _TEXT,
+        "precision": _TEXT,
+        "labels": {"type": "array", "items": _ref("RankedLabel")},
+        "answer": _or_null(_ref("Answer")),
+        "error": _or_null(_ref("PhotoError")),
+        "file": _or_null(_FILE),
+        "decoding": _or_null(_DECODING),
+        "names": _or_null(
+            _object({"coverage": _PROBABILITY, "labels": {"type": "array", "items": _ref("RankedLabel")}})
+        ),
+        "opinions": _or_null({"type": "object"}),
+        "calibration": _or_null(_object({"digest": _TEXT, "temperature": {"type": "number"}})),
+        "truth": {"type": "null"},
+    },
+    "What is known of one photo: the record that the command line and the library give for the same bytes.",
+    tree=_or_null({"type": "array", "items": _ref("Above")}),
+)
+_MODEL = _object(
+    {
+        "name": _TEXT,
+        "default": {"type": "boolean"},
+        "model": _TEXT,
+        "classes": _WHOLE,
+        "recipe": _TEXT,
+        "precision": _TEXT,
+        "digest": _or_null(_TEXT),
+        "calibration": _or_null(_TEXT),
+        "licence": _TEXT,
+    },
+    "A model of this service: what to call it, and what answers under that name.",
+)
+
+
+def _codes() -> list[str]:
+    return sorted({*OWN, *(kind.code for kind in STATUSES)})
+
+
+_PROBLEM = _object(
+    {
+        "type": {"type": "string", "enum": [URN + code for code in _codes()]},
+        "title": _TEXT,
+        "status": {"type": "integer", "minimum": 400, "maximum": 599},
+        "detail": _TEXT,
+        "code": {"type": "string", "enum": _codes()},
+    },
+    "A problem, as RFC 9457 has it.",
+)
+
+COMPONENTS: Schema = {
+    "Above": _ABOVE,
+    "Answer": _ANSWER,
+    "Label": _LABEL,
+    "Labels": _object({"labels": {"type": "array", "items": _ref("Label")}}),
+    "Model": _MODEL,
+    "Models": _object({"models": {"type": "array", "items": _ref("Model")}}),
+    "PhotoError": _ERROR,
+    "Problem": _PROBLEM,
+    "RankedLabel": _RANKED,
+    "Record": _RECORD,
+    "Records": _object({"records": {"type": "array", "items": _ref("Record")}}, "One record a photo, in their order."),
+    "Live": _object({"live": {"type": "boolean"}}),
+    "Ready": _object({"ready": {"type": "boolean"}}),
+}
+
+_COFFEE: Schema = {"index": 967, "wnid": "n07920052", "name": "espresso", "everyday": "espresso"}
+RECORD_EXAMPLE: Schema = {
+    "schema": "photolabel/1",
+    "photo": "coffee.jpg",
+    "model": "efficientnet-lite2",
+    "recipe": "crop",
+    "precision": "fp32",
+    "labels": [{**_COFFEE, "probability": 0.8894}],
+    "answer": {
+        "kind": "leaf",
+        "wnid": "n07920052",
+        "name": "espresso",
+        "probability": 0.8894,
+        "everyday": "espresso",
+        "reason": None,
+    },
+    "error": None,
+    "file": {"sha256": "5f" * 32, "bytes": 40_123},
+    "decoding": {
+        "format": "JPEG",
+        "width": 600,
+        "height": 400,
+        "orientation": 1,
+        "scale": 1,
+        "mode": "RGB",
+        "profile": False,
+        "transparent": False,
+    },
+    "names": None,
+    "opinions": None,
+    "calibration": None,
+    "truth": None,
+}
+
+# What any request may be answered with, whatever it asks for: by the guard, or by HTTP itself.
+ALWAYS = (400, 401, 403, 405, 408, 413, 414, 415, 421, 422, 431, 500, 503)
+
+
+def answers(name: str, example: Schema, description: str) -> Schema:
+    """Return what a 200 is: a body of the component `name`, as in `example`."""
+    return {"description": description, "content": {JSON: {"schema": _ref(name), "example": example}}}
+
+
+def refusals(*further: int) -> dict[int | str, Schema]:
+    """Return what the problems of a path are, by status: those of every path, and `further` ones."""
+    return {status: _refusal(status) for status in sorted({*ALWAYS, *further})}
+
+
+def _refusal(status: int) -> Schema:
+    titles = [title for each, title in OWN.values() if each == status]
+    titles += [of(kind("")).title for kind, each in STATUSES.items() if each == status]
+    headers: Iterable[str] = {
+        401: ["WWW-Authenticate"],
+        405: ["Allow"],
+        429: ["Retry-After"],
+        503: ["Retry-After"],
+    }.get(status, [])
+    made: Schema = {
+        "description": "; ".join(dict.fromkeys(titles)),
+        "content": {MEDIA_TYPE: {"schema": _ref("Problem")}},
+    }
+    if headers:
+        made["headers"] = {name: {"schema": _TEXT} for name in headers}
+    return made
+
+
+def labels_example(labels: bytes) -> list[Schema]:
+    """Return the first of a model's labels."""
+    found: list[Schema] = json.loads(labels)["labels"][:1]
+    return found
+
+
+def photo_body(field: str) -> Schema:
+    """Return what the body of one photo is: as it is, or in a form."""
+    return {
+        "required": True,
+        "content": {
+            "image/*": {"schema": {"type": "string", "format": "binary", "minLength": 1}},
+            "multipart/form-data": {"schema": _form({"type": "string", "format": "binary"}, field)},
+        },
+    }
+
+
+def photos_body(field: str, most: int) -> Schema:
+    """Return what the body of several photos is: a form."""
+    several: Schema = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "minItems": 1,
+        "maxItems": most,
+    }
+    return {"required": True, "content": {"multipart/form-data": {"schema": _form(several, field)}}}
+
+
+def _form(schema: Schema, field: str) -> Schema:
+    return {"type": "object", "required": [field], "additionalProperties": False, "properties": {field: schema}}

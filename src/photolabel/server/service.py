@@ -1,0 +1,182 @@
+"""What an application holds: its table of models, the workers that decode, and how much is in the house."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from ..errors import UsageError
+from ..tree import everyday
+from .admission import Admission
+from .batching import Asked, Batcher
+from .guard import Receive, gone
+from .problems import UNAVAILABLE, GoneError, RefusedError, refused
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+    from ..prediction import Prediction
+    from ..workers import Crew
+    from .forms import Upload
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
+_PARTING = 5.0  # seconds that a batch which is under way may take at the end
+
+_T = TypeVar("_T")
+
+
+class Service:
+    """Classifiers by name, and the way to them. `start` and `close` it in the event loop that it is used in.
+
+    `classifiers` are one, or a table of them by the names that requests call them by; the first is the default. They
+    stay their owner's, who closes them afterwards. Raises `UsageError` for names that cannot be asked for.
+    """
+
+    def __init__(self, classifiers: Classifier | Mapping[str, Classifier], settings: Settings) -> None:
+        table = dict(classifiers) if isinstance(classifiers, Mapping) else {classifiers.model.name: classifiers}
+        if not table:
+            raise UsageError("expected at least one classifier.")
+        for name in table:
+            if not isinstance(name, str) or not _NAME.fullmatch(name):
+                raise UsageError(
+                    f"{name!r}: expected a name of letters, digits and . _ + - for a model. Give it one: NAME=FILE."
+                )
+        self.settings = settings
+        self.classifiers: Mapping[str, Classifier] = table
+        self.default = next(iter(table))
+        self.admission = Admission(photos=settings.queue, held=settings.held_bytes)
+        self.draining = False
+        self._labels = {name: _labels(classifier) for name, classifier in table.items()}
+        self._batchers: dict[str, Batcher] = {}
+        self._crew: Crew | None = None
+
+    # -- its life
+
+    def start(self) -> None:
+        """Start the workers and a thread a model."""
+        from ..engine import available_threads
+        from ..workers import Crew
+
+        settings = self.settings
+        self._crew = Crew(settings.workers or available_threads(), seconds=settings.photo_seconds)
+        for name, classifier in self.classifiers.items():
+            limits = replace(
+                classifier.limits,
+                pixels=min(classifier.limits.pixels, settings.pixels),
+                file_bytes=min(classifier.limits.file_bytes, settings.body_bytes),
+            )
+            self._batchers[name] = Batcher(
+                classifier, self._crew, limits=limits, inputs=settings.batch, wait=settings.wait_seconds
+            )
+
+    def drain(self) -> None:
+        """Say from now on that it is not ready, and take no photos; those that are in the house get their answers."""
+        self.draining = True
+
+    async def close(self) -> None:
+        """End the workers and the threads, in whatever they are doing."""
+        self.draining = True
+        batchers, self._batchers = list(self._batchers.values()), {}
+        for batcher in batchers:
+            batcher.close()
+        if self._crew is not None:
+            await asyncio.to_thread(self._crew.close)
+            self._crew = None
+        until = time.monotonic() + _PARTING
+        for batcher in batchers:
+            await asyncio.to_thread(batcher.join, max(0.0, until - time.monotonic()))
+
+    @property
+    def ready(self) -> bool:
+        """Whether photos are taken, and no network has been at one batch for far too long."""
+        stuck = any(each.running_for > self.settings.stuck_seconds for each in self._batchers.values())
+        return bool(self._batchers) and not self.draining and not stuck
+
+    # -- what it does
+
+    def named(self, name: str | None) -> str:
+        """Return the name of a model, the default one's for None. Raises `RefusedError` where there is none such."""
+        if name is None:
+            return self.default
+        if name not in self.classifiers:
+            raise refused("unknown-model", f"This service has: {', '.join(self.classifiers)}.")
+        return name
+
+    def check(self, model: str, asked: Asked) -> None:
+        """Raise the refusal of a request for photos that could not be answered, before any are read."""
+        if self.draining or not self._batchers:
+            raise RefusedError(UNAVAILABLE)
+        self.classifiers[model].predict([], top=asked.top, sure=asked.sure, coverage=asked.coverage)
+        self.admission.check()
+
+    async def classify(self, uploads: Sequence[Upload], model: str, asked: Asked, receive: Receive) -> list[Prediction]:
+        """Name what is in photos, one Prediction each; what is wrong with one is in its own.
+
+        All are admitted, or none: raises `RefusedError`. If the client goes meanwhile, which `receive` tells, they are
+        taken out of the way: raises `GoneError`.
+        """
+        if (batcher := self._batchers.get(model)) is None:
+            raise RefusedError(UNAVAILABLE)
+        with self.admission.admitted(len(uploads)):
+            return await _while_there(_all(batcher, uploads, asked), receive)
+
+    def labels(self, model: str) -> bytes:
+        """Return a model's classes, as JSON."""
+        return self._labels[model]
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return what may be known of each model, as plain values."""
+        return [_described(name, each, default=name == self.default) for name, each in self.classifiers.items()]
+
+
+async def _all(batcher: Batcher, uploads: Sequence[Upload], asked: Asked) -> list[Prediction]:
+    if len(uploads) == 1:
+        return [await batcher.predict(uploads[0].data, uploads[0].name, asked)]
+    tasks = [asyncio.ensure_future(batcher.predict(each.data, each.name, asked)) for each in uploads]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:  # one that failed takes the others along
+        for task in tasks:
+            task.cancel()
+
+
+async def _while_there(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
+    """Return what `work` returns; cancel it if the client goes, and raise `GoneError`."""
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(gone(receive))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise GoneError
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+
+
+def _described(name: str, classifier: Classifier, *, default: bool) -> dict[str, Any]:
+    model, calibration = classifier.model, classifier.calibration
+    return {
+        "name": name,
+        "default": default,
+        "model": model.name,
+        "classes": len(model.labels),
+        "recipe": "+".join(str(recipe) for recipe in classifier.recipes),
+        "precision": classifier.precision,
+        "digest": classifier.digest,
+        "calibration": None if calibration is None else calibration.digest,
+        "licence": model.licence,
+    }
+
+
+def _labels(classifier: Classifier) -> bytes:
+    """Made once: there may be thousands, and they do not change."""
+    labels = [
+        {"index": each.index, "wnid": each.wnid, "name": each.name, "everyday": everyday(each.wnid)}
+        for each in classifier.model.labels
+    ]
+    return json.dumps({"labels": labels}).encode("ascii")

@@ -1,0 +1,110 @@
+"""What the service allows: every limit in one place, with its default and why it is that."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, fields
+
+from ..errors import UsageError
+
+_MB = 1024 * 1024
+SHORTEST_KEY = 16  # characters: what is shorter can be guessed
+LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+ANY_HOST = "*"
+
+# A name, or an address as a Host header has it; without the port.
+HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]{2,45}\]", re.ASCII)
+_ORIGIN = re.compile(rf"https?://({HOST.pattern})(:[0-9]{{1,5}})?", re.ASCII)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The limits of a service, and who may call it. Raises `UsageError` for what makes no sense."""
+
+    # -- what one request may be
+    body_bytes: int = 32 * _MB  # of a photo: larger ones are scans and panoramas, or no photos
+    batch_bytes: int = 128 * _MB  # of all photos of a batch: 32 of 4 MB, as telephones make them
+    files: int = 32  # photos of a batch: as many as two runs of the network; more gain nothing
+    pixels: int = 50_000_000  # of a photo: above every telephone's usual mode; a plain decode takes 200 MB
+    form_bytes: int = 65_536  # that a form may have besides its photos: boundaries, names
+    part_bytes: int = 4096  # of headers of one part of a form: a long file name in UTF-8, and more
+    parts: int = 64  # of a form, those included that are no photos
+    head_bytes: int = 16_384  # of a request's line and headers: twice what common proxies allow for a line
+    headers: int = 100  # of a request: browsers send some 20, proxies add some 10
+    target_bytes: int = 2048  # of a request's path and query: ours have less than 200
+    top: int = 1000  # labels in an answer: ImageNet's classes
+
+    # -- how long things may take, in seconds
+    head_seconds: float = 10.0  # to send a request's head: a slow network takes one
+    body_seconds: float = 60.0  # to send a body: 32 MB at 4 Mbit/s
+    pause_seconds: float = 10.0  # between two pieces of a body: who pauses longer has gone
+    idle_seconds: float = 15.0  # between two requests on a connection
+    send_seconds: float = 20.0  # for a client to take what it was sent
+    photo_seconds: float = 20.0  # to decode a photo: the slowest within the limits takes a few
+    stuck_seconds: float = 60.0  # a run of the network: if it takes longer, the service is not ready
+    notice_seconds: float = 1.0  # between saying that it is not ready, at the end, and closing the door
+    drain_seconds: float = 8.0  # for what is under way at the end; with the notice under ten
+
+    # -- how many at once
+    connections: int = 1000  # idle ones cost a few kB each; the oldest idle one makes room for a new one
+    queue: int = 64  # photos between their arrival and their answer: some seconds of work for VGG16
+    held_bytes: int = 256 * _MB  # of bodies in memory, those that still come included
+    batch: int = 16  # inputs in one run of the network: more are no faster
+    wait_seconds: float = 0.005  # that an idle network waits for photos which are being decoded
+    workers: int | None = None  # processes that decode; None: one a processor
+
+    # -- who may call
+    api_keys: tuple[str, ...] = ()  # any of them, so that one can be replaced without an interruption; none: no key
+    hosts: tuple[str, ...] = ()  # names by which the service is called, besides those of this machine's loopback
+    origins: tuple[str, ...] = ()  # web pages elsewhere that may call, as in https://photos.example
+    docs: bool = True  # whether it describes itself at /openapi.json and /docs
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int":
+                _check_whole(field.name, value)
+            elif field.type == "float":
+                _check_seconds(field.name, value)
+        if self.workers is not None:
+            _check_whole("workers", self.workers, most=256)
+        if self.files > self.queue:
+            raise UsageError(f"files={self.files}: expected at most queue={self.queue}, for they wait there together.")
+        for key in self.api_keys:
+            check_key(key)
+        for host in self.hosts:
+            if host != ANY_HOST and not HOST.fullmatch(host):
+                raise UsageError(
+                    f"hosts: {host!r}: expected a name or an address without a port, as in photos.example."
+                )
+        if ANY_HOST in self.hosts and not self.api_keys:
+            raise UsageError("hosts: '*' goes with an API key only: without one any web page could call by its name.")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise UsageError(f"origins: {origin!r}: expected a page's origin, as in https://photos.example.")
+
+    @property
+    def largest(self) -> int:
+        """The most bytes that any body may have."""
+        return max(self.body_bytes, self.batch_bytes) + self.form_bytes
+
+
+def check_key(key: object) -> None:
+    """Raise `UsageError` where an API key is too short to keep anybody out, or cannot stand in a header."""
+    if not isinstance(key, str) or len(key) < SHORTEST_KEY or not re.fullmatch(r"[!-~]+", key, re.ASCII):
+        raise UsageError(
+            f"an API key: expected at least {SHORTEST_KEY} printable ASCII characters without blanks, as from: "
+            'python -c "import secrets; print(secrets.token_urlsafe())"'
+        )
+
+
+def _check_whole(name: str, value: object, *, most: int | None = None) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
+        wanted = "of at least 1" if most is None else f"from 1 to {most}"
+        raise UsageError(f"{name}={value!r}: expected a whole number {wanted}.")
+
+
+def _check_seconds(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise UsageError(f"{name}={value!r}: expected a number of seconds.")
