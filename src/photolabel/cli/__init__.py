@@ -35,6 +35,7 @@ VERBS = {
     "explain": "show where in a photo the evidence for a name is",
     "summary": "print the table of a network's layers",
     "plot": "draw a network as PNG or SVG",
+    "serve": "answer over HTTP",
     "models": "list, download, import, verify, remove and bundle models",
     "export": "write a model into a file for ONNX Runtime, Keras or PyTorch",
     "undo": "take back what --xmp wrote",

@@ -140,30 +140,38 @@ def add_work(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+def add_max_pixels(parser: argparse.ArgumentParser, *, default: str = "100 million") -> None:
     """Add the limit of a photo's pixels."""
     parser.add_argument(
         "--max-pixels",
         type=whole,
         metavar="N",
-        help="refuse larger photos before decoding (default: 100 million)",
+        help=f"refuse larger photos before decoding (default: {default})",
     )
 
 
 def add_model_options(
-    parser: argparse.ArgumentParser, *, own: bool = True, views: bool = True, uncalibrated: bool = True
+    parser: argparse.ArgumentParser,
+    *,
+    own: bool = True,
+    views: bool = True,
+    uncalibrated: bool = True,
+    several: bool = False,
 ) -> None:
     """Add the options that choose a model and how it runs.
 
-    `own`: also those for files of the user's own; `views`: also those that have it look several times.
+    `own`: also those for files of the user's own; `views`: also those that have it look several times; `several`: as
+    many models as are named, beside each other.
     """
     group = parser.add_argument_group("model")
     group.add_argument(
         "--model",
-        metavar="NAME|FILE",
+        action="append" if several else "store",
+        metavar="[NAME=]NAME|FILE" if several else "NAME|FILE",
         help="a known model (see: photolabel models) or an ONNX file; default: PHOTOLABEL_MODEL, else vgg16 if its "
         "weights are on this machine, else the bundled efficientnet-lite2"
-        + ("; several joined by + are averaged: vgg16+vgg19" if views else ""),
+        + ("; several joined by + are averaged: vgg16+vgg19" if views else "")
+        + ("; again for further ones, and NAME= before one says what to call it" if several else ""),
     )
     if views:
         group.add_argument(

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ..classifier import Classifier
 
 # What FastAPI would do of itself: look for a collector of traces. Versions before it did ignore this.
-_QUIET = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
+_QUIET: Any = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
 
 def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: Settings | None = None) -> FastAPI:

@@ -46,6 +46,7 @@ async def photo(request: Request, settings: Settings, hold: Callable[[int], None
     if _is_form(request):
         found = await _form(request, settings, hold, files=1)
         return found[0]
+    _check_size(int(request.headers.get("content-length", 0)), settings)  # before any of it is read
     pieces: list[bytes] = []
     size = 0
     async for piece in _pieces(request, hold):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .forms import Upload
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}", re.ASCII)
-_PARTING = 5.0  # seconds that a batch which is under way may take at the end
+_PARTING = 1.5  # seconds that a batch which is under way may take at the end
 
 _T = TypeVar("_T")
 

@@ -44,7 +44,7 @@ class Settings:
     photo_seconds: float = 20.0  # to decode a photo: the slowest within the limits takes a few
     stuck_seconds: float = 60.0  # a run of the network: if it takes longer, the service is not ready
     notice_seconds: float = 1.0  # between saying that it is not ready, at the end, and closing the door
-    drain_seconds: float = 8.0  # for what is under way at the end; with the notice under ten
+    drain_seconds: float = 7.0  # for what is under way at the end; in all, with the notice, under ten
 
     # -- how many at once
     connections: int = 1000  # idle ones cost a few kB each; the oldest idle one makes room for a new one

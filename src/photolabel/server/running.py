@@ -1,0 +1,168 @@
+"""An application, served: a socket that is bound safely, uvicorn with all limits, and an end that lets nobody down."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from ..errors import UsageError
+from .app import create_app
+from .guard import log
+from .protocol import Gate, connections
+from .settings import HOST, Settings
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+    from .service import Service
+
+_BACKLOG = 1024  # connections that the system keeps while the event loop is busy
+_FILES = 256  # open files that are none of clients: libraries, pipes to workers, networks
+_TICK = 0.05
+_EVERYWHERE = ("0.0.0.0", "[::]")  # noqa: S104  # addresses to listen at that are none to call
+
+
+def serve(
+    classifiers: Classifier | Mapping[str, Classifier],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    settings: Settings | None = None,
+    listening: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serve classifiers until the process is told to end (SIGTERM, Ctrl-C); then those who wait get their answers.
+
+    `classifiers` and `settings` are those of `create_app`; the name or address `host` is one that the service goes by.
+    `port` 0 is any free one; `listening` is told the URL. Raises `UsageError` where the address cannot be had, or is
+    not this machine's own and there is no API key. A second Ctrl-C ends at once: raises KeyboardInterrupt.
+    """
+    settings = Settings() if settings is None else settings
+    bound = listen(host, port, settings)
+    try:
+        url = _url(host, bound)
+        name = url.removeprefix("http://").rpartition(":")[0]
+        if HOST.fullmatch(name) and name not in _EVERYWHERE:
+            settings = replace(settings, hosts=(*settings.hosts, name))
+        settings = replace(settings, connections=_connections(settings.connections))
+        app = create_app(classifiers, settings=settings)
+        server = _Server(_config(app, settings), app.state.service, lambda: listening(url))
+        with _logged(), suppress(KeyboardInterrupt):  # uvicorn raises the signal once more when all is done
+            server.run(sockets=[bound])
+        if server.force_exit:
+            raise KeyboardInterrupt
+    finally:
+        bound.close()
+
+
+def listen(host: str, port: int, settings: Settings) -> socket.socket:
+    """Return a socket bound to an address. Raises `UsageError` as `serve` does."""
+    try:
+        (family, kind, protocol, _, address), *_ = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"{host!r}: expected an address or a name of this machine, as in 127.0.0.1.") from error
+    if not ipaddress.ip_address(str(address[0]).partition("%")[0]).is_loopback and not settings.api_keys:
+        raise UsageError(
+            f"{host} can be reached from elsewhere, where anybody could have this machine work for them: give the "
+            "service an API key (--api-key-file FILE, or PHOTOLABEL_API_KEY), or let it listen at 127.0.0.1."
+        )
+    bound = socket.socket(family, kind, protocol)
+    try:
+        if sys.platform != "win32":  # there it would let others listen at the same port
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+        bound.setblocking(False)
+    except OSError as error:
+        bound.close()
+        raise UsageError(
+            f"{host}, port {port}: {error.strerror or 'cannot be had'}. Another port: --port N, or 0 for any."
+        ) from error
+    return bound
+
+
+def _url(host: str, bound: socket.socket) -> str:
+    port = bound.getsockname()[1]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host.lower()}:{port}"
+
+
+def _connections(wanted: int) -> int:
+    """As many as there can be: more open files are asked for, where the system has them to give."""
+    if sys.platform == "win32":
+        return wanted
+    import resource  # not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return wanted
+    asked = wanted + _FILES if hard == resource.RLIM_INFINITY else min(hard, wanted + _FILES)
+    if asked > soft:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (asked, hard))
+            soft = asked
+    return max(1, min(wanted, soft - _FILES))
+
+
+def _config(app: Any, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        loop="asyncio",
+        http=connections(Gate(settings)),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,  # `guard` has its own
+        proxy_headers=False,  # whoever sends them could be anybody
+        server_header=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=int(settings.idle_seconds) or 1,
+        timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
+    )
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, which says that it is ready to begin, and, for a while before the end, that it is not any more."""
+
+    def __init__(self, config: uvicorn.Config, service: Service, listening: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._service, self._listening = service, listening
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.started:
+            self._listening()
+
+    async def main_loop(self) -> None:
+        await super().main_loop()
+        self._service.drain()
+        until = time.monotonic() + self._service.settings.notice_seconds
+        while time.monotonic() < until and not self.force_exit:
+            await asyncio.sleep(_TICK)
+
+
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Have the service's log go to standard error, a line each; and nothing that uvicorn has to say but its errors."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    theirs = logging.getLogger("uvicorn")
+    before = log.level, log.propagate, theirs.level, theirs.propagate
+    for each, level in ((log, logging.INFO), (theirs, logging.CRITICAL)):
+        each.addHandler(handler)
+        each.setLevel(level)
+        each.propagate = False
+    try:
+        yield
+    finally:
+        for each in (log, theirs):
+            each.removeHandler(handler)
+        log.level, log.propagate, theirs.level, theirs.propagate = before
