@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -22,6 +23,8 @@ from .protocol import Gate, connections
 from .settings import HOST, Settings
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from ..classifier import Classifier
     from .service import Service
 
@@ -53,8 +56,7 @@ def serve(
         if HOST.fullmatch(name) and name not in _EVERYWHERE:
             settings = replace(settings, hosts=(*settings.hosts, name))
         settings = replace(settings, connections=_connections(settings.connections))
-        app = create_app(classifiers, settings=settings)
-        server = _Server(_config(app, settings), app.state.service, lambda: listening(url))
+        server = Server(create_app(classifiers, settings=settings), settings, lambda: listening(url))
         with _logged(), suppress(KeyboardInterrupt):  # uvicorn raises the signal once more when all is done
             server.run(sockets=[bound])
         if server.force_exit:
@@ -112,36 +114,40 @@ def _connections(wanted: int) -> int:
     return max(1, min(wanted, soft - _FILES))
 
 
-def _config(app: Any, settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
-        app,
-        loop="asyncio",
-        http=connections(Gate(settings)),
-        ws="none",
-        lifespan="on",
-        log_config=None,
-        access_log=False,  # `guard` has its own
-        proxy_headers=False,  # whoever sends them could be anybody
-        server_header=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=int(settings.idle_seconds) or 1,
-        timeout_graceful_shutdown=int(settings.drain_seconds) or 1,
-    )
+class Server(uvicorn.Server):
+    """uvicorn's, which says when it listens, and, for a while before the end, that it is not ready any more.
 
+    To be `run` with sockets that `listen` made; where signals do not reach it, `should_exit = True` ends it.
+    """
 
-class _Server(uvicorn.Server):
-    """uvicorn's, which says that it is ready to begin, and, for a while before the end, that it is not any more."""
-
-    def __init__(self, config: uvicorn.Config, service: Service, listening: Callable[[], None]) -> None:
-        super().__init__(config)
-        self._service, self._listening = service, listening
+    def __init__(self, app: FastAPI, settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                loop="asyncio",
+                http=connections(Gate(settings)),
+                ws="none",
+                lifespan="on",
+                log_config=None,
+                access_log=False,  # `guard` has its own
+                proxy_headers=False,  # whoever sends them could be anybody
+                server_header=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=math.ceil(settings.idle_seconds),
+                timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+            )
+        )
+        self._service: Service = app.state.service
+        self._listening = listening
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
         await super().startup(sockets)
         if self.started:
             self._listening()
 
     async def main_loop(self) -> None:
+        """Serve until the end is asked for, and for a while longer to those who have not heard of it."""
         await super().main_loop()
         self._service.drain()
         until = time.monotonic() + self._service.settings.notice_seconds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 from ..errors import UsageError
 
@@ -55,18 +55,19 @@ class Settings:
     workers: int | None = None  # processes that decode; None: one a processor
 
     # -- who may call
-    api_keys: tuple[str, ...] = ()  # any of them, so that one can be replaced without an interruption; none: no key
+    # Any of these keys, so that one can be replaced without an interruption; none: no key is asked for.
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
     hosts: tuple[str, ...] = ()  # names by which the service is called, besides those of this machine's loopback
     origins: tuple[str, ...] = ()  # web pages elsewhere that may call, as in https://photos.example
     docs: bool = True  # whether it describes itself at /openapi.json and /docs
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type == "int":
-                _check_whole(field.name, value)
-            elif field.type == "float":
-                _check_seconds(field.name, value)
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if each.type == "int":
+                _check_whole(each.name, value)
+            elif each.type == "float":
+                _check_seconds(each.name, value)
         if self.workers is not None:
             _check_whole("workers", self.workers, most=256)
         if self.files > self.queue:

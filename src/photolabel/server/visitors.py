@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from .problems import refused
 from .settings import ANY_HOST, HOST, LOOPBACK, Settings
 
-_AUTHORITY = re.compile(rf"(?P<host>{HOST.pattern})(?::(?P<port>[0-9]{{0,5}}))?", re.ASCII)
+_AUTHORITY = re.compile(rf"(?P<host>{HOST.pattern})\.?(?::(?P<port>[0-9]{{0,5}}))?", re.ASCII)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 
@@ -34,7 +34,7 @@ class Visitors:
         match = _AUTHORITY.fullmatch(host)
         if match is None:
             raise refused("bad-request", "The Host header is no name or address.")
-        if ANY_HOST not in self._hosts and match["host"].rstrip(".") not in self._hosts:
+        if ANY_HOST not in self._hosts and match["host"] not in self._hosts:
             raise refused(
                 "unknown-host",
                 "The service does not go by the name in the Host header. It is started with the names that it goes by: "
