@@ -93,6 +93,7 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
             title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
         )
         made.setdefault("components", {}).setdefault("schemas", {}).update(schemas.COMPONENTS)
+        made["components"]["examples"] = schemas.examples(app.state.service)
         if settings.api_keys:
             made["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer"},

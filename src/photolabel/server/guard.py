@@ -15,9 +15,9 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from ..errors import PhotolabelError
-from ..output import printable
 from . import problems
 from .problems import GoneError, Problem, RefusedError, refused
 from .settings import Settings
@@ -222,13 +222,13 @@ class _Visit:
     def log(self) -> None:
         """Say in one line what came of it. The query stays out: nothing in it is worth it, and it may hold secrets."""
         raw = self._scope.get("raw_path") or self._scope["path"].encode("utf-8", "replace")
-        path = printable(raw[: _LONGEST_PATH + 1].decode("latin-1")).replace(" ", "%20")
+        path = quote(raw[: _LONGEST_PATH + 1], safe="/%:@!$&'()*+,;=~")
         client = self._scope.get("client") or ("-",)
         log.info(
             "%s %s %s %s %d in=%d out=%d ms=%.0f",
             self.id,
             client[0],
-            printable(self._scope["method"])[:20],
+            quote(self._scope["method"][:20]),
             path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}...",
             self.status,
             self._received,

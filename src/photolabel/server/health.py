@@ -21,7 +21,7 @@ def router(service: Service) -> APIRouter:
     @made.get(
         "/live",
         summary="Say that the service runs",
-        responses={200: schemas.answers("Live", {"live": True}, "It runs."), **schemas.refusals()},
+        responses={200: schemas.answers("Live", "It runs."), **schemas.refusals()},
     )
     async def live() -> JSONResponse:
         return JSONResponse({"live": True})
@@ -29,7 +29,7 @@ def router(service: Service) -> APIRouter:
     @made.get(
         "/ready",
         summary="Say whether the service takes photos",
-        responses={200: schemas.answers("Ready", {"ready": True}, "It does."), **schemas.refusals()},
+        responses={200: schemas.answers("Ready", "It does."), **schemas.refusals()},
     )
     async def ready() -> JSONResponse:
         if not service.ready:

@@ -26,14 +26,13 @@ def router(service: Service) -> APIRouter:
     made, settings, names = APIRouter(tags=["photos"]), service.settings, list(service.classifiers)
     of_photo = queries.of_photo(settings, names, top=DEFAULT_TOP)
     of_model = [queries.model(names)]
-    example = {**schemas.RECORD_EXAMPLE, "model": service.default}
 
     @made.post(
         CLASSIFY,
         summary="Name what is in a photo",
         response_class=Response,
         responses={
-            200: schemas.answers("Record", example, "The photo's record."),
+            200: schemas.answers("Record", "The photo's record."),
             **schemas.refusals(404, 429),
         },
         openapi_extra={
@@ -58,7 +57,7 @@ def router(service: Service) -> APIRouter:
         description="One record each, in their order; of a photo that cannot be classified, one that says why.",
         response_class=Response,
         responses={
-            200: schemas.answers("Records", {"records": [example]}, "The photos' records."),
+            200: schemas.answers("Records", "The photos' records."),
             **schemas.refusals(404, 429),
         },
         openapi_extra={
@@ -82,7 +81,7 @@ def router(service: Service) -> APIRouter:
         summary="List the models that answer here",
         response_class=Response,
         responses={
-            200: schemas.answers("Models", {"models": service.models()}, "The models."),
+            200: schemas.answers("Models", "The models."),
             **schemas.refusals(),
         },
     )
@@ -95,9 +94,7 @@ def router(service: Service) -> APIRouter:
         summary="List the classes of a model",
         response_class=Response,
         responses={
-            200: schemas.answers(
-                "Labels", {"labels": schemas.labels_example(service.labels(service.default))}, "The classes, in order."
-            ),
+            200: schemas.answers("Labels", "The classes, in order."),
             **schemas.refusals(404),
         },
         openapi_extra={"parameters": [each.openapi() for each in of_model]},

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .problems import MEDIA_TYPE, OWN, STATUSES, URN, of
 
-Schema = dict[str, Any]
+if TYPE_CHECKING:
+    from .service import Service
+
+Schema: TypeAlias = dict[str, Any]
 
 JSON = "application/json"
 _TEXT: Schema = {"type": "string"}
@@ -132,11 +135,11 @@ COMPONENTS: Schema = {
 }
 
 _COFFEE: Schema = {"index": 967, "wnid": "n07920052", "name": "espresso", "everyday": "espresso"}
-RECORD_EXAMPLE: Schema = {
+_EXAMPLE: Schema = {
     "schema": "photolabel/1",
     "photo": "coffee.jpg",
     "model": "efficientnet-lite2",
-    "recipe": "crop",
+    "recipe": "efficientnet-lite2",
     "precision": "fp32",
     "labels": [{**_COFFEE, "probability": 0.8894}],
     "answer": {
@@ -169,9 +172,25 @@ RECORD_EXAMPLE: Schema = {
 ALWAYS = (400, 401, 403, 405, 408, 413, 414, 415, 421, 422, 431, 500, 503)
 
 
-def answers(name: str, example: Schema, description: str) -> Schema:
-    """Return what a 200 is: a body of the component `name`, as in `example`."""
-    return {"description": description, "content": {JSON: {"schema": _ref(name), "example": example}}}
+def examples(service: Service) -> Schema:
+    """Return an example of each body that a 200 has, by the names that `answers` is given."""
+    labels: list[Schema] = json.loads(service.labels(service.default))["labels"]
+    made: Schema = {
+        "Record": _EXAMPLE,
+        "Records": {"records": [_EXAMPLE]},
+        "Models": {"models": service.models()},
+        "Labels": {"labels": labels[:3]},
+        "Live": {"live": True},
+        "Ready": {"ready": True},
+    }
+    return {name: {"value": value} for name, value in made.items()}
+
+
+def answers(name: str, description: str) -> Schema:
+    """Return what a 200 is: a body of the component `name`, with its example."""
+    # By reference: what FastAPI copies it rids of every null.
+    example = {"$ref": f"#/components/examples/{name}"}
+    return {"description": description, "content": {JSON: {"schema": _ref(name), "examples": {"answer": example}}}}
 
 
 def refusals(*further: int) -> dict[int | str, Schema]:
@@ -195,12 +214,6 @@ def _refusal(status: int) -> Schema:
     if headers:
         made["headers"] = {name: {"schema": _TEXT} for name in headers}
     return made
-
-
-def labels_example(labels: bytes) -> list[Schema]:
-    """Return the first of a model's labels."""
-    found: list[Schema] = json.loads(labels)["labels"][:1]
-    return found
 
 
 def photo_body(field: str) -> Schema:
