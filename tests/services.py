@@ -127,8 +127,12 @@ FORM = {"content-type": "multipart/form-data; boundary=b"}
 class Wire:
     """A connection on which anything can be said."""
 
-    def __init__(self, port: int, seconds: float = 30) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=seconds)
+    def __init__(self, port: int, seconds: float = 30, buffer: int | None = None) -> None:
+        self.socket = socket.socket()
+        self.socket.settimeout(seconds)
+        if buffer is not None:  # before it is connected, or it is too late
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        self.socket.connect(("127.0.0.1", port))
         self._kept = b""
 
     def say(self, data: bytes) -> None:
