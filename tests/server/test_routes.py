@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
 import io
 import json
 import re
@@ -340,6 +342,19 @@ def test_answers_and_examples_are_as_described(ask: Asking, photo: Path) -> None
     check(ask("POST", "/v1/classify", content=b"x").json(), "/v1/classify", "post", 415)
     assert not fits({**batch, "more": 1}, {"$ref": "#/components/schemas/Records"}, components)
     assert not fits({"records": [{}]}, {"$ref": "#/components/schemas/Records"}, components)
+
+
+def test_it_describes_itself_to_people_without_anything_from_elsewhere(ask: Asking) -> None:
+    response = ask("GET", "/docs")
+    assert response.status_code == 200 and response.headers["content-type"] == "text/html; charset=utf-8"
+    policy = response.headers["content-security-policy"]
+    style = re.search("<style>(.*?)</style>", response.text, re.DOTALL)
+    assert style and base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode() in policy
+    assert "default-src 'none'" in policy and "unsafe" not in policy
+    assert not re.search(r"<script|https?://|style=|src=|href=\"[^#]", response.text)
+    for path in document(ask)["paths"]:
+        assert path in response.text
+    assert "espresso" in response.text
 
 
 def test_a_key_is_described_where_one_is_needed(tiny: Path) -> None:

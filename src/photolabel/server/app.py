@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from .. import __version__
-from . import health, problems, routes, schemas
+from . import describing, health, problems, routes, schemas
 from .guard import Guard
 from .service import Service
 from .settings import Settings
@@ -58,12 +58,19 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     for room in (routes, health):
         app.include_router(room.router(service))
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
+    if settings.docs:
+        app.add_route(describing.PATH, _docs, include_in_schema=False)
     app.add_exception_handler(HTTPException, _http_problem)
     # The paths that take a body, and how many bytes; whoever adds a route that does, adds it here.
     form = settings.form_bytes
     bodies = {routes.CLASSIFY: settings.body_bytes + form, routes.BATCH: settings.batch_bytes + form}
     app.add_middleware(Guard, settings=settings, bodies=bodies)
     return app
+
+
+async def _docs(request: Request) -> Response:
+    content, policy = describing.described(request.app.openapi())
+    return Response(content, media_type="text/html", headers={"content-security-policy": policy})
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:
