@@ -228,6 +228,18 @@ def test_a_client_that_sends_everything_first_reads_why_it_was_refused(port: int
             assert wire.ended()
 
 
+def test_what_is_passed_over_has_an_end_too(port: int) -> None:
+    passed = 0
+    with Wire(port) as wire:
+        wire.say(post(b"", headers={"Content-Length": str(1 << 40)}))
+        assert wire.answer()[0] == 413
+        with pytest.raises(ConnectionError):
+            while passed < 1 << 30:
+                wire.say(bytes(1 << 20))
+                passed += 1 << 20
+    assert passed < 100 << 20
+
+
 def test_requests_sent_ahead_are_so_many_and_no_more(held: Held, port: int, photo: Path) -> None:
     with Wire(port) as wire:
         wire.say(get() * 16)

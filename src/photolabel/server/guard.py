@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from ..errors import PhotolabelError
+from ..output import printable
 from . import problems
 from .problems import GoneError, Problem, RefusedError, refused
 from .settings import Settings
@@ -75,7 +76,10 @@ class Guard:
         except RefusedError as error:
             await visit.refuse(error.problem)
         except PhotolabelError as error:
-            await visit.refuse(problems.of(error))
+            made = problems.of(error)
+            if made is problems.INTERNAL:
+                log.error("%s %s: %s", visit.id, error.code, printable(str(error)))
+            await visit.refuse(made)
         except GoneError:
             visit.status = _GONE
         except (

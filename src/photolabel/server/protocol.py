@@ -107,7 +107,6 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=False)
         self._settings = self.gate.settings
         self._deadline: asyncio.TimerHandle | None = None  # of what is awaited from the client
         self._taking: asyncio.TimerHandle | None = None  # of what the client is sent

@@ -87,7 +87,7 @@ def router(service: Service) -> APIRouter:
     )
     async def models(request: Request) -> Response:
         queries.read(request.query_params.multi_items(), [])
-        return _json(json.dumps({"models": service.models()}))
+        return _json(json.dumps({"models": service.models}))
 
     @made.get(
         LABELS,

@@ -178,7 +178,7 @@ def examples(service: Service) -> Schema:
     made: Schema = {
         "Record": _EXAMPLE,
         "Records": {"records": [_EXAMPLE]},
-        "Models": {"models": service.models()},
+        "Models": {"models": service.models},
         "Labels": {"labels": labels[:3]},
         "Live": {"live": True},
         "Ready": {"ready": True},

@@ -34,7 +34,8 @@ class Service:
     """Classifiers by name, and the way to them. `start` and `close` it in the event loop that it is used in.
 
     `classifiers` are one, or a table of them by the names that requests call them by; the first is the default. They
-    stay their owner's, who closes them afterwards. Raises `UsageError` for names that cannot be asked for.
+    stay their owner's, who closes them afterwards. `models` is what may be known of each, as plain values. Raises
+    `UsageError` for names that cannot be asked for.
     """
 
     def __init__(self, classifiers: Classifier | Mapping[str, Classifier], settings: Settings) -> None:
@@ -51,7 +52,9 @@ class Service:
         self.default = next(iter(table))
         self.admission = Admission(photos=settings.queue, held=settings.held_bytes)
         self.draining = False
+        # Made once: they do not change, there may be thousands of labels, and a digest may want a whole file read.
         self._labels = {name: _labels(classifier) for name, classifier in table.items()}
+        self.models = [_described(name, each, default=name == self.default) for name, each in table.items()]
         self._batchers: dict[str, Batcher] = {}
         self._crew: Crew | None = None
 
@@ -129,10 +132,6 @@ class Service:
         """Return a model's classes, as JSON."""
         return self._labels[model]
 
-    def models(self) -> list[dict[str, Any]]:
-        """Return what may be known of each model, as plain values."""
-        return [_described(name, each, default=name == self.default) for name, each in self.classifiers.items()]
-
 
 async def _all(batcher: Batcher, uploads: Sequence[Upload], asked: Asked) -> list[Prediction]:
     if len(uploads) == 1:
@@ -174,7 +173,6 @@ def _described(name: str, classifier: Classifier, *, default: bool) -> dict[str,
 
 
 def _labels(classifier: Classifier) -> bytes:
-    """Made once: there may be thousands, and they do not change."""
     labels = [
         {"index": each.index, "wnid": each.wnid, "name": each.name, "everyday": everyday(each.wnid)}
         for each in classifier.model.labels
