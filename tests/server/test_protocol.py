@@ -159,6 +159,16 @@ def test_the_rest_of_a_refused_body_is_not_waited_for(quick: int) -> None:
         assert wire.ended()
 
 
+def test_the_rest_of_a_refused_body_may_not_dribble_in_for_ever(quick: int) -> None:
+    with Wire(quick) as wire:
+        wire.say(post(b"x" * 10, "/v1/classify?top=0", headers={"Content-Length": "1000"}))
+        assert wire.answer()[0] == 422
+        with pytest.raises(ConnectionError):
+            for _ in range(300):
+                wire.say(b"x")
+                time.sleep(0.1)
+
+
 def test_after_the_rest_of_a_refused_body_silence_ends(quick: int) -> None:
     with Wire(quick) as wire:
         wire.say(post(b"x" * 10, "/v1/classify?top=0", headers={"Content-Length": "1000"}))
