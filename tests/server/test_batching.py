@@ -247,6 +247,19 @@ def test_workers_that_cannot_be_started_are_no_fault_of_the_photo(classifier: He
     run(work)
 
 
+def test_workers_that_are_closed_already_are_no_fault_of_it_either(classifier: Held, photo: Path) -> None:
+    class Closed:
+        def prepare(self, *args: Any, **options: Any) -> Future[Prepared]:
+            raise UsageError("closed")
+
+    async def work() -> None:
+        with pytest.raises(RefusedError) as caught:
+            await batcher(classifier, Closed()).predict(photo.read_bytes(), None, ASKED)
+        assert caught.value.problem.status == 503
+
+    run(work)
+
+
 def test_it_ends_after_the_batch_that_it_is_at(tiny: Path, photo: Path) -> None:
     with photolabel.load(tiny) as inner:
         held = Held(inner)

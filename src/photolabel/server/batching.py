@@ -76,12 +76,11 @@ class Batcher:
         Cancelled, it takes its photo out of the way. Raises `RefusedError` where the service is ending.
         """
         job = _Job(name, asked, self._loop.create_future())
-        self._count(1)
         try:
             decoding = self._decoders.prepare(Item(photo="", data=data), *self._classifier.recipes, limits=self._limits)
-        except BaseException:
-            self._count(-1)
-            raise
+        except UsageError:  # the workers are closed
+            raise RefusedError(UNAVAILABLE) from None
+        self._count(1)
         del data  # it is the decoder's now
         decoding.add_done_callback(partial(self._take, job))
         try:
