@@ -125,9 +125,12 @@ def test_how_it_is_cut_does_not_matter(data: bytes, cuts: list[int]) -> None:
     assert [each.data for each in found] == [tricky, data]
 
 
-@given(end=st.integers(0, len(form([(PHOTO_PART, b"data" * 10)])) - 5))
+TWO = form([(PHOTO_PART, b"data" * 10)] * 2)
+
+
+@given(end=st.integers(0, len(TWO) - 4))  # what is missing then is more than the last line's end
 def test_a_form_that_is_cut_short_is_refused(end: int) -> None:
-    assert refusal([form([(PHOTO_PART, b"data" * 10)])[:end]])[0] == 400
+    assert refusal([TWO[:end]])[0] == 400
 
 
 @pytest.mark.parametrize(
@@ -155,7 +158,6 @@ def test_what_is_no_form_is_no_batch() -> None:
         'Content-Disposition: form-data; name="top"',
         'Content-Disposition: attachment; name="photo"',
         "Content-Type: image/jpeg",
-        "Content-Disposition: form-data; name*=utf-8''photo",
     ],
 )
 def test_other_fields_are_refused(headers: str) -> None:
