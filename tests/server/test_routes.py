@@ -386,5 +386,14 @@ def test_a_model_is_called_what_can_be_asked_for(tiny: Path, name: str) -> None:
             create_app({})
 
 
+def test_no_traces_are_sent_anywhere(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FASTAPI_OTEL_AUTO_CONFIGURE", "true")
+    with photolabel.load(tiny) as classifier:
+        config = getattr(create_app(classifier), "_telemetry", None)
+    if config is None:
+        pytest.skip("this FastAPI has nothing to send traces with")
+    assert not any(config[name] for name in ("auto_configure", "tracing", "metrics", "logs"))
+
+
 def test_host_is_this_machine() -> None:
     assert HOST == "http://localhost"  # else every test above would be of nothing but the guard's 421

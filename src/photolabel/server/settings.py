@@ -25,7 +25,7 @@ class Settings:
     # -- what one request may be
     body_bytes: int = 32 * _MB  # of a photo: larger ones are scans and panoramas, or no photos
     batch_bytes: int = 128 * _MB  # of all photos of a batch: 32 of 4 MB, as telephones make them
-    files: int = 32  # photos of a batch: as many as two runs of the network; more gain nothing
+    files: int = 32  # photos of a batch: half of what may wait at once, so that one leaves room for others
     pixels: int = 50_000_000  # of a photo: above every telephone's usual mode; a plain decode takes 200 MB
     form_bytes: int = 65_536  # that a form may have besides its photos: boundaries, names
     part_bytes: int = 4096  # of headers of one part of a form: a long file name in UTF-8, and more
@@ -50,7 +50,7 @@ class Settings:
     connections: int = 1000  # idle ones cost a few kB each; the oldest idle one makes room for a new one
     queue: int = 64  # photos between their arrival and their answer: some seconds of work for VGG16
     held_bytes: int = 256 * _MB  # of bodies in memory, those that still come included
-    batch: int = 16  # inputs in one run of the network: more are no faster
+    batch: int = 4  # inputs in one run of the network: more gain little, and keep those who come next waiting
     wait_seconds: float = 0.005  # that an idle network waits for photos which are being decoded
     workers: int | None = None  # processes that decode; None: one a processor
 
