@@ -14,11 +14,11 @@ ROOMS = [
     "errors", "extras", "progress", "spec", "labels", "tree", "answer", "confidence",
     "writing", "network", "download", "records", "store",
     "silence", "containers", "scans", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
-    "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
+    "protobuf", "weights", "metadata", "models", "taught", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
-    "page", "evaluate", "bench",
+    "page", "evaluate", "teach", "bench",
     "keras", "keras_compat",
     "cli",
 ]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Photos of a user's own classes -> a network that names them."""
