@@ -14,7 +14,7 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -168,8 +168,8 @@ def parse(found: Mapping[str, str]) -> Taught | None:
     raise _broken()
 
 
-def examples(found: Mapping[str, str], classes: int) -> tuple[Known, ...]:
-    """Return the photos that a network of so many classes was taught with, by the metadata of its file.
+def examples(found: Mapping[str, str], how: Taught) -> tuple[Known, ...]:
+    """Return the photos that a network was taught with, by the metadata of its file, of which `how` was parsed.
 
     None of them where the file does not keep any. Raises `InvalidModelError` for a list that is broken: nothing of it
     is unpacked beyond what a list can be.
@@ -187,7 +187,7 @@ def examples(found: Mapping[str, str], classes: int) -> tuple[Known, ...]:
             raise _broken()
         indices = np.frombuffer(data[start:end], "<u4").tolist()
         names = data[end:].split(b"\0") if data[end:] else [b""] * count
-        if len(names) != count or not all(index < classes for index in indices):
+        if len(names) != count or _counted(indices) != _counts(how):
             raise _broken()
         keys = [data[4 + KEY_BYTES * i : 4 + KEY_BYTES * (i + 1)] for i in range(count)]
         if len(set(keys)) != count or max(map(len, names), default=0) > _LONGEST:
@@ -238,9 +238,16 @@ def _written(taught: Taught) -> str:
 def _check(taught: Taught, known: Sequence[Known]) -> None:
     if len({each.key for each in known}) != len(known) or any(len(each.key) != KEY_BYTES for each in known):
         raise UsageError(f"expected each example once, by the first {KEY_BYTES} bytes of its SHA-256.")
-    met = Counter(each.index for each in known)
-    if known and met != Counter({index: count for index, count in enumerate(taught.counts) if count}):
+    if known and _counted(each.index for each in known) != _counts(taught):
         raise UsageError("expected as many examples of each class as the counts say.")
+
+
+def _counted(indices: Iterable[int]) -> dict[int, int]:
+    return dict(Counter(indices))
+
+
+def _counts(taught: Taught) -> dict[int, int]:
+    return {index: count for index, count in enumerate(taught.counts) if count}
 
 
 def _is_text(value: object) -> bool:

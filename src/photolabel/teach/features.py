@@ -1,0 +1,243 @@
+"""Photos -> what a frozen network's layer makes of them, computed once and at the speed of the pipeline.
+
+A photo whose features are kept is read and hashed, no more. All others are decoded ahead of the network, as for naming.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import closing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..batch import Decoders, Timing, through
+from ..errors import PhotoError, TruthError, UsageError
+from ..images import DEFAULT_LIMITS, Limits
+from ..prepared import File, Prepared
+from ..taught import KEY_BYTES
+from .backbone import Backbone, Opened
+from .kept import Kept
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ..images import Recipe
+    from ..sources import Item
+    from .adding import Earlier
+    from .examples import Example
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A photo that could not be used, the class that it was to teach, and why."""
+
+    photo: str
+    name: str
+    error: PhotoError
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Features:
+    """The features of photos, one row a photo that could be read, in their order; those taught earlier come first.
+
+    `numbers` are float32 (photos, views, dimensions); `averaged` says that they are a map's average over all places.
+    `photos`, `names` and `digests` (SHA-256, 32 bytes) are what the photos are called, their classes and their content,
+    a row each: the same photo twice is two rows. `failures` are the photos without a row. `from_cache` counts the rows
+    that were kept from earlier. `corrected` are photos that were taught earlier as another class, and have the new one
+    now; `known` counts those that were taught earlier as the same. `remarks` say what was amiss with what was kept.
+    """
+
+    numbers: NDArray[np.float32]
+    averaged: bool
+    photos: tuple[str, ...]
+    names: tuple[str, ...]
+    digests: tuple[bytes, ...]
+    failures: tuple[Failure, ...] = ()
+    from_cache: int = 0
+    corrected: tuple[str, ...] = ()
+    known: int = 0
+    remarks: tuple[str, ...] = ()
+
+
+def compute(
+    examples: Iterable[Example],
+    backbone: Backbone,
+    decoders: Decoders,
+    *,
+    most: int,
+    limits: Limits = DEFAULT_LIMITS,
+    earlier: Earlier | None = None,
+    step: Callable[[str, PhotoError | None], None] | None = None,
+    timing: Timing | None = None,
+) -> Features:
+    """Return the features of all examples.
+
+    `most` is how many there are (`Survey.photos`): so much room is made at once, and no more is used. `earlier` is
+    what a network was taught before (`adding.earlier`), whose features must be kept still. `step` is called with each
+    photo's name, and its error, when it is done. The same photos give the same numbers, whether kept or computed.
+
+    Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
+    TruthError for more photos than `most`, and what going through the examples raises.
+    """
+    with closing(backbone.open()) as running, Kept(backbone.origin, running.dimensions) as kept:
+        run = _Run(running, kept, most, earlier, limits)
+        return run.features(examples, backbone.recipe, decoders, step, timing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What became of a photo: its digest, or its error."""
+
+    place: int
+    digest: bytes = b""
+    error: PhotoError | None = None
+    from_cache: bool = False
+
+
+class _Run:
+    def __init__(self, running: Opened, kept: Kept, most: int, earlier: Earlier | None, limits: Limits) -> None:
+        self._running, self._kept, self._limits = running, kept, limits
+        known = () if earlier is None else earlier.examples
+        self._numbers = np.empty((len(known) + most, *kept.shape), np.float32)
+        self._digests: list[bytes] = []
+        for row, each in enumerate(known):
+            found = kept.find(each.key)
+            if found is not None:
+                self._digests.append(found[0])
+                self._numbers[row] = found[1]
+        if len(self._digests) < len(known):
+            raise UsageError(
+                f"the features of {len(known) - len(self._digests):,} of the {len(known):,} photos that were taught "
+                "earlier are not kept any more: teach anew, with all photos."
+            )
+        self._names = [] if earlier is None else [earlier.labels[each.index] for each in known]
+        self._photos = [each.name for each in known]
+        self._asks = not kept.empty  # else there is nothing to hash photos for beforehand
+        self._done: dict[bytes, int] = {}  # digest -> the row in which its features are; filled
+        self._coming = self._answered = len(known)
+
+    def features(
+        self,
+        examples: Iterable[Example],
+        recipe: Recipe,
+        decoders: Decoders,
+        step: Callable[[str, PhotoError | None], None] | None,
+        timing: Timing | None,
+    ) -> Features:
+        before = {digest[:KEY_BYTES]: row for row, digest in enumerate(self._digests)}
+        waiting: deque[tuple[str, str]] = deque()
+        failures: list[Failure] = []
+        corrected: list[str] = []
+        same, from_cache = 0, len(before)
+        places = list(range(len(before)))
+
+        def items() -> Iterator[Item]:
+            for example in examples:
+                waiting.append((example.photo, example.name))
+                yield example.item
+
+        stream = through(
+            items(), (recipe,), _Sparing(decoders, self._known), self._work, limits=self._limits, timing=timing
+        )
+        with closing(stream):
+            for done in stream:
+                photo, name = waiting.popleft()
+                row = before.get(done.digest[:KEY_BYTES])
+                if done.error is not None:
+                    failures.append(Failure(photo=photo, name=name, error=done.error))
+                elif row is None:
+                    places.append(done.place)
+                    self._photos.append(photo)
+                    self._names.append(name)
+                    self._digests.append(done.digest)
+                    from_cache += done.from_cache
+                elif self._names[row] != name:
+                    self._names[row] = name
+                    corrected.append(photo)
+                else:
+                    same += 1
+                if step is not None:
+                    step(photo, done.error)
+        for row, place in enumerate(places):  # what could not be read has no row: the others move up
+            if row != place:
+                self._numbers[row] = self._numbers[place]
+        return Features(
+            numbers=self._numbers[: len(places)],
+            averaged=self._running.averaged,
+            photos=tuple(self._photos),
+            names=tuple(self._names),
+            digests=tuple(self._digests),
+            failures=tuple(failures),
+            from_cache=from_cache,
+            corrected=tuple(corrected),
+            known=same,
+            remarks=tuple(self._kept.remarks),
+        )
+
+    # -- in the thread that looks for photos
+
+    def _known(self, item: Item) -> File | None:
+        """Put the features of a photo in their row, where they are known; return what its file is."""
+        place, self._coming = self._coming, self._coming + 1
+        if place >= len(self._numbers):
+            raise TruthError("there are more photos than were counted: some were added meanwhile. Start again.")
+        if not self._asks or item.error is not None:
+            return None
+        try:
+            data = item.read(self._limits)
+        except PhotoError:  # whoever decodes it will say so
+            return None
+        hashed = hashlib.sha256(data)
+        numbers = self._kept.get(hashed.digest())
+        if numbers is None:
+            return None
+        self._numbers[place] = numbers
+        return File(sha256=hashed.hexdigest(), bytes=len(data))
+
+    # -- in the thread that runs the network
+
+    def _work(self, batch: Sequence[Prepared]) -> list[_Done]:
+        results: list[_Done] = []
+        fresh: list[tuple[int, bytes, Prepared]] = []
+        for each in batch:
+            place, self._answered = self._answered, self._answered + 1
+            if each.error is not None:
+                results.append(_Done(place, error=each.error))
+                continue
+            assert each.file is not None
+            digest = bytes.fromhex(each.file.sha256)
+            results.append(_Done(place, digest, from_cache=not each.views))
+            if not each.views:
+                continue
+            if digest not in self._done:
+                self._done[digest] = place
+                fresh.append((place, digest, each))
+        if fresh:
+            made = self._running(np.stack([view for _, _, each in fresh for view in each.views]))
+            for (place, digest, _), numbers in zip(fresh, made.reshape(-1, *self._kept.shape), strict=True):
+                self._numbers[place] = numbers
+                self._kept.put(digest, numbers)
+        for done in results:
+            if done.error is None and not done.from_cache and self._done[done.digest] != done.place:
+                self._numbers[done.place] = self._numbers[self._done[done.digest]]
+        return results
+
+
+class _Sparing:
+    """Decoders that are spared the photos of which all is known."""
+
+    def __init__(self, decoders: Decoders, known: Callable[[Item], File | None]) -> None:
+        self._decoders, self._known = decoders, known
+
+    def prepare(self, item: Item, *recipes: Recipe, limits: Limits) -> Future[Prepared]:
+        file = self._known(item)
+        if file is None:
+            return self._decoders.prepare(item, *recipes, limits=limits)
+        done: Future[Prepared] = Future()
+        done.set_result(Prepared(photo=item.photo, file=file))
+        return done
