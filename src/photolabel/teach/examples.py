@@ -134,9 +134,11 @@ class Examples:
             )
             for item in found:
                 try:
+                    if item.error is not None and item.photo == top:
+                        raise TruthError
                     name = listed(item.photo) if listed is not None else _by_folder(item, top)
                 except TruthError:
-                    if item.error is not None:  # a folder that may not be read: what is wrong is that
+                    if item.error is not None:  # a folder, or an archive, that cannot be read: what is wrong is that
                         raise type(item.error)(f"{item.photo}: {item.error}") from None
                     raise
                 if top is not None:

@@ -174,10 +174,10 @@ class Kept:
                 return self._connect("rwc")
         except (StoreError, OSError, sqlite3.Error, _DamagedError) as error:
             self._writes = False
+            why = _why(error) if isinstance(error, sqlite3.Error) else "the cache folder cannot be used"
+            self._remark(f"the features of these photos cannot be kept: {why}. They are computed again the next time.")
             with suppress(sqlite3.Error, _DamagedError):  # a cache that may be read, but not be written
                 return None if damaged else self._connect("ro")
-            why = _why(error) if isinstance(error, sqlite3.Error) else "the cache folder cannot be used"
-            self._remark(f"the features of the photos cannot be kept: {why}. They are computed again the next time.")
             return None
 
     def _connect(self, mode: str) -> sqlite3.Connection:
@@ -203,7 +203,7 @@ class Kept:
         return connection
 
     def _look(self, connection: sqlite3.Connection, *, new: bool) -> None:
-        (schema,) = (connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY sql").fetchall(),)
+        schema = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL ORDER BY sql").fetchall()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         if not schema and not application and new:
             connection.execute(f"PRAGMA page_size = {_PAGE}")
