@@ -126,7 +126,8 @@ def test_what_cannot_be_features(classifier: Classifier, tiny: Path, photos: Pat
 def test_a_vgg_of_convolutions_alone(tmp_path: Path, photos: Path, monkeypatch: pytest.MonkeyPatch, top: bool) -> None:
     """As Keras publishes its weights without the dense layers; those that have them will do."""
     model = replace(oracle.tiny_model(), name="vgg16", source="Oxford's", weights=None)
-    monkeypatch.setattr(models, "known", lambda: {"vgg16": model})
+    known = models.known()
+    monkeypatch.setattr(models, "known", lambda: {**known, "vgg16": model})
     spec = replace(oracle.TINY, top=top)
     whole = oracle.he_normal(oracle.TINY)
     arrays = {name: whole[name] for name in spec.learned}
