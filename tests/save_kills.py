@@ -108,3 +108,82 @@ def kill_saves(folder: Path, network: Path, *, kills: int, seed: int) -> dict[st
     finally:
         process.communicate(timeout=30)
     return tally
+
+
+# Two children at a time compute features of the same photos, and write each row at once.
+COMPUTING = """
+import json, os, signal, sys, time
+sys.path.insert(0, sys.argv[1])
+sys.modules.setdefault("openvino.tools.ovc", None)
+import numpy, onnx, openvino, filelock, sqlite3
+import photolabel, training
+from pathlib import Path
+from photolabel import classifier, loading, store
+from photolabel.teach import kept
+from photolabel.teach.backbone import Backbone
+kept._EVERY = 0
+def work(photos, network):
+    with photolabel.load(Path(network), threads=1) as made:
+        return training.computed(Path(photos), Backbone.of(made))
+for line in sys.stdin:
+    photos, network, kills = json.loads(line)
+    children = []
+    for kill_after in kills:
+        child = os.fork()
+        if not child:
+            found = work(photos, network)
+            os._exit(len(found.remarks) + 2 * len(found.failures))
+        children.append((kill_after, child))
+    begun, ended = time.monotonic(), []
+    for kill_after, child in sorted(children, key=lambda each: each[0] if each[0] is not None else 1e9):
+        if kill_after is not None:
+            time.sleep(max(0, begun + kill_after - time.monotonic()))
+            os.kill(child, signal.SIGKILL)
+        ended.append(os.waitpid(child, 0)[1])
+    print(json.dumps([ended, time.monotonic() - begun]), flush=True)
+"""
+
+
+def kill_computing(folder: Path, network: Path, *, kills: int, seed: int) -> dict[str, int]:
+    """Kill until `kills` computations of features died; raises AssertionError where any other one says anything amiss.
+
+    The caller looks at what is kept in the end, in the cache `folder`/cache of the photos `folder`/photos.
+    """
+    rng = random.Random(seed)
+    photos = plant(folder / "photos", 40)
+    environment = {**os.environ, "PHOTOLABEL_CACHE": str(folder / "cache"), "PHOTOLABEL_OFFLINE": "1"}
+    tally = {"killed": 0, "finished": 0, "journals left": 0}
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMPUTING, str(TESTS)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+
+    def ran(*kill_after: float | None) -> tuple[list[int], float]:
+        assert process.stdin and process.stdout
+        process.stdin.write(json.dumps([str(photos), str(network), kill_after]) + "\n")
+        process.stdin.flush()
+        ended, took = json.loads(process.stdout.readline())
+        assert set(ended) <= {0, signal.SIGKILL}, ended
+        tally["finished"] += ended.count(0)
+        return ended, took
+
+    try:
+        kept = folder / "cache" / "features"
+        ran(None)
+        for path in kept.iterdir():
+            path.unlink()
+        took = ran(None)[1]
+        while tally["killed"] < kills:
+            for path in [*kept.glob("*.sqlite")] if rng.random() < 0.3 else []:
+                path.unlink()
+                Path(f"{path}-journal").unlink(missing_ok=True)
+            for other in (rng.uniform(0, took), None):
+                tally["killed"] += ran(rng.uniform(0, took), other)[0].count(signal.SIGKILL)
+                tally["journals left"] += len([*kept.glob("*-journal")])
+        ran(None)
+    finally:
+        process.communicate(timeout=30)
+    return tally

@@ -1,6 +1,7 @@
-"""Kill -9 the saving of a taught network at random moments: `python tools/kill_saves.py --kills 50`.
+"""Kill -9 the saving of a taught network, and the computing of features: `python tools/kill_saves.py --kills 50`.
 
-After each kill the file must be, to the byte, the older network or the new one.
+After each kill the file must be, to the byte, the older network or the new one. Of features two processes at a time
+work with one file; those that are not killed must find nothing amiss with it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import oracle
-from save_kills import kill_saves
+from save_kills import kill_computing, kill_saves
 
 
 def main() -> int:
@@ -31,8 +32,11 @@ def main() -> int:
         network = options.network or Path(name, "tiny.onnx")
         if options.network is None:
             network.write_bytes(oracle.tiny_onnx())
-        tally = kill_saves(Path(name), network, kills=options.kills, seed=options.seed)
-    print(f"{time.monotonic() - began:.0f} s: {tally}")
+        for kill in (kill_saves, kill_computing):
+            folder = Path(name, kill.__name__)
+            folder.mkdir()
+            tally = kill(folder, network, kills=options.kills, seed=options.seed)
+            print(f"{kill.__name__}, after {time.monotonic() - began:.0f} s: {tally}")
     return 0
 
 

@@ -109,8 +109,9 @@ def test_a_head_for_another_backbone(classifier: Classifier, out: Path, tiny: Pa
         (tiny, {"precision": "int8"}, None, "its network"),
     ):
         with photolabel.load(path, **options) as made:  # type: ignore[arg-type]
-            with pytest.raises(WeightsMismatchError, match=f"head is for another backbone: {said}"):
-                adding.check_backbone(wanted, Backbone.of(made, layer=layer))
+            another = Backbone.of(made, layer=layer)
+        with pytest.raises(WeightsMismatchError, match=f"head is for another backbone: {said}"):
+            adding.check_backbone(wanted, another)
     backbone = Backbone.of(classifier)
     bf16 = replace(backbone, network=replace(backbone.network, precision="bf16"))
     with pytest.raises(WeightsMismatchError, match="its precision is fp32; this one's is bf16"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ from photolabel.teach.backbone import Backbone
 from photolabel.teach.features import compute
 
 import oracle
+import save_kills
 from labelled_sets import put
 from training import computed, photo, plant, taught
 
@@ -441,3 +443,19 @@ def test_a_file_that_changes_is_known_by_what_was_decoded(backbone: Backbone, ph
     assert found.digests[row] == hashlib.sha256(changed.read_bytes()).digest() != hashlib.sha256(swapped).digest()
     wanted = expected(changed)
     np.testing.assert_allclose(found.numbers[row], wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_any_moment_what_is_kept_is_sound(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tally = save_kills.kill_computing(tmp_path, tiny, kills=8, seed=2)
+    assert tally["killed"] >= 8 and tally["finished"] >= 4
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / "cache"))
+    with photolabel.load(tiny) as made:
+        found = computed(tmp_path / "photos", Backbone.of(made))
+        assert found.from_cache == 120 and found.remarks == ()
+        for path in files():
+            path.unlink()
+        again = computed(tmp_path / "photos", Backbone.of(made))
+    np.testing.assert_allclose(found.numbers, again.numbers, rtol=1e-4, atol=1e-3)  # by another number of threads
