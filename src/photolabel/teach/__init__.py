@@ -1,1 +1,1 @@
-"""Photos of a user's own classes -> a network that names them."""
+"""Classes of a user's own: a linear head on a network's features, and what is to be doubted of it and its photos."""
