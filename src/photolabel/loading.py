@@ -145,8 +145,10 @@ def _load(asked: _Asked) -> Classifier:
 def _floor(members: Sequence[Member]) -> float | None:
     """The familiarity that photos of its classes have, where it has been measured: of the bundled model."""
     (only, *others) = members
+    if others or only.model.name != models.BUNDLED:
+        return None
     known = models.known()[models.BUNDLED]
-    if others or only.model.name != known.name or only.recipe != known.recipe():
+    if only.recipe != known.recipe():
         return None
     # By all that it says of itself, for another network's file may have the same name.
     return calibration.OF_BUNDLED if replace(only.model, path=None) == replace(known, path=None) else None
