@@ -173,3 +173,9 @@ def test_the_names_above_an_answer_are_printed(capsys: pytest.CaptureFixture[str
     assert shares == sorted(shares, reverse=True), "the narrower, the less probable"
     for other in (["--json"], ["--output", "x.csv"]):
         assert cli.main(["--tree", *other, cat]) == 2
+
+
+def test_a_table_does_not_hide_the_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    cat = str(ROOT / "samples" / "cat.jpg")
+    assert cli.main(["--model", "efficientnet-lite2", "--sure", "0.8", "--top", "1", cat]) == 0
+    assert capsys.readouterr().out.split() == ["domestic_cat", "(84.27%)", "Egyptian_cat", "59.51%"]

@@ -14,7 +14,7 @@ import time
 import weakref
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -320,9 +320,8 @@ def test_nor_for_one_that_is_slow(tmp_path: Path, classifier: Classifier) -> Non
     assert [each.photo for each in stream] == ["b.png", "c.png"]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_a_slow_consumer_bounds_all(workers: int, tmp_path: Path, classifier: Classifier) -> None:
-    (item,) = plant(tmp_path, ["a.png"])
+def most_ahead(item: Item, classifier: Classifier, workers: int, *, taking: int) -> int:
+    """By how many photos a run is ahead of one who takes so many Predictions, and pauses twice."""
     asked = 0
 
     def source() -> Iterator[Item]:
@@ -331,15 +330,20 @@ def test_a_slow_consumer_bounds_all(workers: int, tmp_path: Path, classifier: Cl
             asked += 1
             yield item
 
-    stream = classify_folder(source(), classifier, workers=workers)
     most = 0
-    for taken in range(1, 200):
-        next(stream)
-        if taken in (1, 100):
-            time.sleep(1)  # time to run away
-        most = max(most, asked - taken)
-    assert 64 <= most <= AHEAD
-    stream.close()
+    with closing(classify_folder(source(), classifier, workers=workers)) as stream:  # type: ignore[type-var]
+        for taken in range(1, taking):
+            next(stream)
+            if taken in (1, taking // 2):
+                time.sleep(1)  # time to run away
+            most = max(most, asked - taken)
+    return most
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_slow_consumer_bounds_all(workers: int, tmp_path: Path, classifier: Classifier) -> None:
+    (item,) = plant(tmp_path, ["a.png"])
+    assert 64 <= most_ahead(item, classifier, workers, taking=200) <= AHEAD
 
 
 def test_photos_that_hold_their_bytes_are_bounded_by_them(classifier: Classifier, tmp_path: Path) -> None:
@@ -432,23 +436,7 @@ def test_many_views_are_bounded_by_their_inputs(
 ) -> None:
     classifier, together, ahead = looking
     (item,) = plant(tmp_path, ["a.png"])
-    asked = 0
-
-    def source() -> Iterator[Item]:
-        nonlocal asked
-        while asked < 5000:
-            asked += 1
-            yield item
-
-    stream = classify_folder(source(), classifier, workers=workers)
-    most = 0
-    for taken in range(1, 60):
-        next(stream)
-        if taken in (1, 40):
-            time.sleep(1)  # time to run away
-        most = max(most, asked - taken)
-    assert ahead <= most <= ahead + 5 * together
-    stream.close()
+    assert ahead <= most_ahead(item, classifier, workers, taking=60) <= ahead + 5 * together
 
 
 def test_of_many_views_one_that_kills_its_worker_costs_no_more(

@@ -149,7 +149,7 @@ def test_calibrated_figures_say_so(main: Main) -> None:
         calibration.keep(plain.identity, learnt)
         try:
             found = figures(main("set", "--json"))
-            assert "(not calibrated)" not in main("set")[1]
+            assert "(calibrated; of the photos that taught it this flatters)" in main("set")[1]
             assert figures(main("set", "--json", "--uncalibrated")) == before
         finally:
             calibration.forget(plain.identity)

@@ -142,6 +142,13 @@ def test_what_people_say_stands_beside_names_that_are_other_words() -> None:
     ]
 
 
+def test_a_table_beneath_what_was_asked_for() -> None:
+    sure = dataclasses.replace(good(), answer=answer.unsure(0.75, reason="not sure enough"))
+    rows = "  coffee_mug     75.27%\n  cup            10.00%\n  my own class    0.00%"
+    assert output.table(sure.record(), named=True, answered=True) == f"mug.jpg: unsure\n{rows}"
+    assert output.table(sure.record(), named=False, answered=True) == f"unsure\n{rows}"
+
+
 def test_a_set_of_names_is_one_line() -> None:
     def those(count: int) -> Prediction:
         labels = tuple(RankedLabel(index=i, wnid=None, name=f"c{i}", probability=0.01) for i in range(count))

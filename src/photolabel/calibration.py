@@ -107,9 +107,13 @@ class Calibration:
 
         `probabilities` are calibrated ones, float32 (classes,). The likeliest class is always among them.
         """
-        order = np.argsort(-probabilities, kind="stable")
+        return np.argsort(-probabilities, kind="stable")[: int(self.sizes(probabilities, coverage))]
+
+    def sizes(self, probabilities: NDArray[np.float32], coverage: float) -> NDArray[np.intp]:
+        """Return how many names are in the sets that `names` gives: float32 (..., classes) -> whole numbers (...)."""
         # In rounding, a probability may miss the score that it made itself.
-        return order[: max(1, int(np.count_nonzero(probabilities >= self.least(coverage) - 1e-6)))]
+        sizes: NDArray[np.intp] = np.count_nonzero(probabilities >= self.least(coverage) - 1e-6, axis=-1)
+        return np.maximum(1, sizes)
 
 
 def check_coverage(coverage: object) -> None:

@@ -295,7 +295,7 @@ class _Told:
         elif record["error"] is not None:
             self._complain(f"{record['photo']}: {record['error']['message']}")
         elif self._args.top is not None:
-            say(output.table(record, named=named))
+            say(output.table(record, named=named, answered=self._args.sure is not None or bool(record["names"])))
         else:
             say(output.line(record, named=named))
 

@@ -271,7 +271,8 @@ class _Told:
             lines.append(f"none of the {found.photos:,} could be read")
             return "\n".join(map(printable, lines))
         lines += columns(rows).splitlines()
-        lines.append(f"calibration error: {found.bins.ece:.1%}{'' if self._calibration else ' (not calibrated)'}")
+        learnt = "calibrated; of the photos that taught it this flatters" if self._calibration else "not calibrated"
+        lines.append(f"calibration error: {found.bins.ece:.1%} ({learnt})")
         if others is not None:
             lines.append(f"published: {others.source}, on all 50,000 of ImageNet's validation photos")
         if found.unreadable:

@@ -42,8 +42,7 @@ class Learnt:
     def names(self, coverage: float) -> float:
         """Return how many names a set of that coverage has in the mean, over the photos learnt from."""
         calibrated = self.calibration.probabilities(self.probabilities)
-        least = self.calibration.least(coverage)
-        return float(np.maximum(1, np.count_nonzero(calibrated >= least, axis=1)).mean())
+        return float(self.calibration.sizes(calibrated, coverage).mean())
 
 
 def learn(judged: Iterable[Prediction]) -> Learnt:

@@ -54,19 +54,21 @@ def _names(labels: Sequence[Mapping[str, Any]]) -> str:
     return ", ".join(shown) + (f", and {more:,} more" if more else "")
 
 
-def table(record: Record, *, named: bool) -> str:
+def table(record: Record, *, named: bool, answered: bool = False) -> str:
     """Return the labels of a record as aligned lines, under the photo's name if `named`.
 
-    A line has the name, per cent, and what people say where that is another word.
+    A line has the name, per cent, and what people say where that is another word. `answered`: under what `line` says,
+    for one who has asked for an answer or a set of names as well.
     """
     names = [printable(label["name"]) for label in record["labels"]]
     width = max(map(len, names))
-    indent = "  " if named else ""
+    indent = "  " if named or answered else ""
     lines = [
         f"{indent}{name:<{width}}  {label['probability'] * 100:6.2f}%{_in_other_words(label)}"
         for name, label in zip(names, record["labels"], strict=True)
     ]
-    return "\n".join([f"{printable(record['photo'] or '-')}:", *lines] if named else lines)
+    head = line(record, named=named) if answered else f"{printable(record['photo'] or '-')}:"
+    return "\n".join([head, *lines] if named or answered else lines)
 
 
 def _in_other_words(label: Mapping[str, Any]) -> str:
