@@ -35,6 +35,9 @@ HEAVY = {
     "tqdm": {"progress"},
     "keras": {"keras"},
     "pyarrow": {"output"},
+    "scipy": {"teach"},
+    "sklearn": {"teach"},
+    "threadpoolctl": {"teach"},
 }
 
 

@@ -1,0 +1,43 @@
+"""Folds: groups stay whole, classes are spread evenly, and what cannot be judged is in none."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from photolabel.teach.folds import NEVER, deal
+
+
+def test_a_class_is_spread_evenly() -> None:
+    truth = np.repeat([0, 1, 2], [50, 20, 7])
+    fold = deal(truth, np.arange(77), most=5, seed=0)
+    for each in range(3):
+        counts = np.bincount(fold[truth == each], minlength=5)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_two_photos_a_class_are_two_folds() -> None:
+    fold = deal(np.array([0, 0, 1, 1]), np.arange(4), most=10, seed=0)
+    assert sorted(fold[:2]) == sorted(fold[2:]) == [0, 1]
+
+
+def test_a_class_of_one_group_is_never_held_out() -> None:
+    truth, groups = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 1, 2, 3, 3, 4])
+    fold = deal(truth, groups, most=10, seed=0)
+    assert (fold[3:] == NEVER).all() and sorted(fold[:3]) == [0, 1, 2]
+
+
+def test_where_every_class_has_one_photo_there_are_no_folds() -> None:
+    assert (deal(np.arange(3), np.arange(3), most=10, seed=0) == NEVER).all()
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 12)), min_size=1, max_size=60), st.integers(0, 5))
+def test_groups_are_whole_and_chance_is_the_seeds(photos: list[tuple[int, int]], seed: int) -> None:
+    truth, groups = np.array(photos).T
+    groups = np.unique(groups, return_inverse=True)[1]
+    fold = deal(truth, groups, most=4, seed=seed)
+    assert all(len(set(fold[groups == each])) == 1 for each in set(groups))
+    assert (fold == deal(truth, groups, most=4, seed=seed)).all()
+    assert fold.min() >= NEVER and fold.max() < 4
