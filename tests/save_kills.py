@@ -29,8 +29,8 @@ import photolabel, training
 from pathlib import Path
 from photolabel import classifier, loading
 from photolabel.graph import head
-from photolabel.teach import saving
-from photolabel.teach.backbone import Backbone
+from photolabel.teaching import saving
+from photolabel.teaching.backbone import Backbone
 for line in sys.stdin:
     out, photos, network, seed, kill_after = json.loads(line)
     ready, tell = os.pipe()
@@ -119,8 +119,8 @@ import numpy, onnx, openvino, filelock, sqlite3
 import photolabel, training
 from pathlib import Path
 from photolabel import classifier, loading, store
-from photolabel.teach import kept
-from photolabel.teach.backbone import Backbone
+from photolabel.teaching import kept
+from photolabel.teaching.backbone import Backbone
 kept._EVERY = 0
 def work(photos, network):
     with photolabel.load(Path(network), threads=1) as made:

@@ -18,7 +18,7 @@ ROOMS = [
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
-    "page", "evaluate", "teach", "bench",
+    "page", "evaluate", "teaching", "bench",
     "keras", "keras_compat",
     "cli",
 ]  # fmt: skip
@@ -35,9 +35,9 @@ HEAVY = {
     "tqdm": {"progress"},
     "keras": {"keras"},
     "pyarrow": {"output"},
-    "scipy": {"teach"},
-    "sklearn": {"teach"},
-    "threadpoolctl": {"teach"},
+    "scipy": {"teaching"},
+    "sklearn": {"teaching"},
+    "threadpoolctl": {"teaching"},
 }
 
 

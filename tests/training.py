@@ -12,9 +12,10 @@ from PIL import Image
 from photolabel import batch
 from photolabel.classifier import Classifier
 from photolabel.models import Model
-from photolabel.teach import examples, saving
-from photolabel.teach.backbone import Backbone
-from photolabel.teach.features import Features, compute
+from photolabel.taught import Known
+from photolabel.teaching import examples, saving
+from photolabel.teaching.backbone import Backbone
+from photolabel.teaching.features import Features, compute
 
 COLOURS = {"blue sky": (40, 90, 220), "grass": (50, 170, 60), "röd": (210, 50, 40)}
 
@@ -39,7 +40,8 @@ def plant(top: Path, count: int = 8, colours: dict[str, tuple[int, int, int]] = 
 def computed(top: Path | Sequence[Path], backbone: Backbone, **options: Any) -> Features:
     found = examples.find([top] if isinstance(top, Path) else top)
     most = options.pop("most", None) or found.survey().photos
-    return compute(found, backbone, options.pop("decoders", batch.Here()), most=most, **options)
+    with backbone.open() as running:
+        return compute(found, running, options.pop("decoders", batch.Here()), most=most, **options)
 
 
 def head(features: Features, labels: Sequence[str]) -> dict[str, Any]:
@@ -62,6 +64,11 @@ def head(features: Features, labels: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def known(features: Features, labels: Sequence[str]) -> list[Known]:
+    truth = np.array([labels.index(name) for name in features.names])
+    return saving.known(features.photos, truth, features.digests)
+
+
 def taught(out: Path, features: Features, backbone: Backbone, **options: Any) -> Model:
     """Write a taught network."""
     labels = options.pop("labels", None) or sorted(set(features.names))
@@ -70,7 +77,7 @@ def taught(out: Path, features: Features, backbone: Backbone, **options: Any) ->
         backbone,
         **head(features, labels),
         labels=labels,
-        examples=saving.known(features, labels),
+        examples=known(features, labels),
         averaged=features.averaged,
         kind="least squares",
         report={"photos": len(features.photos)},

@@ -78,6 +78,39 @@ def load(
     )
 
 
+def find(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    engine: str = "openvino",
+) -> tuple[Model, Network, images.Recipe]:
+    """Return what `load` would open, and not open it: one model, its network, and how it looks at photos.
+
+    Arguments and errors are those of `load`.
+    """
+    asked = _Asked(
+        model=model,
+        weights=weights,
+        labels=labels,
+        recipe=recipe,
+        views=None,
+        scales=(),
+        precision=precision,
+        threads=threads,
+        engine=engine,
+        limits=images.DEFAULT_LIMITS,
+        calibrated=False,
+    )
+    if _several(model):
+        raise UsageError(f"model={model!r}: expected one model, not several.")
+    described, network, looked, _ = _found(asked)
+    return described, network, looked
+
+
 def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:
     """Name what is in one photo: `load`, `classify` and `close` in one, for a first look or a short script.
 

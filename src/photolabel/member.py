@@ -51,6 +51,18 @@ class Said:
     familiarity: NDArray[np.float32] | None = None
 
 
+def layer_before_classes(model: Model, network: Network) -> str:
+    """Return the name of the layer that the classes are read from. Raises `UsageError` where none is known as such."""
+    names = [layer.name for layer in model.spec.layers] if model.spec else engine.layer_names(network.path)
+    found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
+    if found is None:
+        raise UsageError(
+            f"{model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
+            f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
+        )
+    return found
+
+
 class Member:
     """A model, its network ready to run, and the recipe by which it looks at photos. Safe to use from several threads.
 
@@ -176,15 +188,7 @@ class Member:
         """Return the name of the layer that the classes are read from. Raises `UsageError` where it has none."""
         if self.network is None:
             raise UsageError("only a classifier made by photolabel.load gives features.")
-        spec = self.model.spec
-        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(self.network.path)
-        found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
-        if found is None:
-            raise UsageError(
-                f"{self.model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
-                f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
-            )
-        return found
+        return layer_before_classes(self.model, self.network)
 
     def close(self) -> None:
         """Free the network's memory. Closing twice does no harm."""

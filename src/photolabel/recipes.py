@@ -131,6 +131,11 @@ class Recipe:
         return replace(self, views="one", scales=self.scales[:1])
 
     @property
+    def middle(self) -> int:
+        """Which of the views is the one that `plain` shows."""
+        return {"ten-crop": 4, "multi-crop": _GRID**2 // 2}.get(self.views, 0)
+
+    @property
     def enough(self) -> int | None:
         """How many pixels of a photo's shorter side say all that the inputs can show; None: every pixel is wanted.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import engine, graph, metadata, models, store, weights
-from ..errors import InvalidModelError, UsageError
-from ..member import BATCH, Network
+from .. import engine, graph, loading, metadata, models, store, weights
+from ..errors import InvalidModelError, UsageError, WeightsMismatchError
+from ..member import BATCH, Network, layer_before_classes
 from ..taught import Origin
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ..classifier import Classifier
     from ..images import Recipe
     from ..models import Model
+    from ..recipes import Views
 
 POOLED = "block5_pool"  # the last map of a VGG, whose average over all places makes good features too
 
@@ -89,9 +91,10 @@ class Backbone:
 
 
 class Opened:
-    """A backbone ready to run. `dimensions` is how many numbers a photo gives, `averaged` whether they are a map's."""
+    """A backbone ready to run. `dimensions` is how many numbers a view gives, `averaged` whether they are a map's."""
 
     def __init__(self, backbone: Backbone) -> None:
+        self.backbone = backbone
         self._run = backbone.network.open(engine.Cut(layers=(backbone.layer,), only=True))
         (shape,) = self._run.shapes.values()
         if len(shape) not in (2, 4) or not shape[-1]:
@@ -120,6 +123,49 @@ class Opened:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def find(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    recipe: str | None = None,
+    views: Views = "one",
+    precision: str = "fp32",
+    threads: int | None = None,
+    engine: str = "openvino",
+) -> Backbone:
+    """Return the backbone that a model makes, as `photolabel.load` takes it, whose `labels` are `classes` here.
+
+    `layer` is by default the last before its classes. `weights` of a VGG may be without the dense layers, as Keras
+    publishes them ("notop"): then it is the average of its last map. Raises UsageError for a layer that has to be said,
+    and what `photolabel.load` raises.
+    """
+    try:
+        known, network, looked = loading.find(
+            model, weights=weights, labels=classes, recipe=recipe, precision=precision, threads=threads, engine=engine
+        )
+    except WeightsMismatchError:
+        if weights is None:
+            raise
+        named = models.fitting(Path(weights)).name if model is None else os.fspath(model)
+        try:
+            found = without_top(
+                named, Path(weights), recipe=recipe, precision=precision, threads=threads, runtime=engine
+            )
+        except (WeightsMismatchError, UsageError):  # it is not that either: what was wrong first says more
+            found = None
+        if found is None:
+            raise
+        return replace(found, layer=layer or found.layer, recipe=replace(found.recipe, views=views))
+    return Backbone(
+        model=known,
+        network=network,
+        layer=layer or layer_before_classes(known, network),
+        recipe=replace(looked, views=views),
+    )
 
 
 def without_top(

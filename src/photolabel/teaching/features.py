@@ -20,7 +20,7 @@ from ..errors import PhotoError, TruthError, UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from ..prepared import File, Prepared
 from ..taught import KEY_BYTES
-from .backbone import Backbone, Opened
+from .backbone import Opened
 from .kept import Kept
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Features:
 
 def compute(
     examples: Iterable[Example],
-    backbone: Backbone,
+    running: Opened,
     decoders: Decoders,
     *,
     most: int,
@@ -84,9 +84,9 @@ def compute(
     Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
     TruthError for more photos than `most`, and what going through the examples raises.
     """
-    with closing(backbone.open()) as running, Kept(backbone.origin, running.dimensions) as kept:
+    with Kept(running.backbone.origin, running.dimensions) as kept:
         run = _Run(running, kept, most, earlier, limits)
-        return run.features(examples, backbone.recipe, decoders, step, timing)
+        return run.features(examples, running.backbone.recipe, decoders, step, timing)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from photolabel.teach.folds import NEVER, deal
+from photolabel.teaching.folds import NEVER, deal
 
 
 def test_a_class_is_spread_evenly() -> None:

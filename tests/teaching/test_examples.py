@@ -10,7 +10,7 @@ import pytest
 
 from photolabel.errors import PhotoUnreadableError, TruthError, UsageError
 from photolabel.sources import Item
-from photolabel.teach import examples
+from photolabel.teaching import examples
 
 from labelled_sets import CONTAINERS, plant, put
 

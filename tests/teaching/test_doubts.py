@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from photolabel.errors import UsageError
-from photolabel.teach.doubts import mislabelled, near, same, together
+from photolabel.teaching.doubts import mislabelled, near, same, together
 
 
 def test_a_wrong_label_is_found_and_the_surest_comes_first() -> None:

@@ -91,8 +91,10 @@ class Examples:
     def __iter__(self) -> Iterator[Example]:
         return self._examples(Counter(), set(), self._listed())
 
-    def survey(self) -> Survey:
-        """Look for all photos, and count them; none is opened. Raises TruthError where there is nothing to tell apart.
+    def survey(self, *, alone: bool = True) -> Survey:
+        """Look for all photos, and count them; none is opened. Raises TruthError where there is none of them.
+
+        These `alone` are to teach classes apart, so that one is too few, unless `find` was told which there are.
 
         Raises also what going through them raises: TruthError for a photo whose class cannot be told, and the
         PhotoError of a folder that may not be read where that leaves a class in doubt.
@@ -103,7 +105,7 @@ class Examples:
         counts = Counter(example.name for example in self._examples(left_out, met, listed))
         if not counts:
             raise TruthError(f"there are no photos to learn from. {_ADVICE}.")
-        if len(counts) < 2 and self._classes is None:
+        if alone and len(counts) < 2 and self._classes is None:
             (name, count) = counts.popitem()
             raise TruthError(
                 f"all {count:,} photos are of one class, {name!r}: to tell classes apart takes at least two. {_ADVICE}."

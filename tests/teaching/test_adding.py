@@ -14,13 +14,13 @@ import photolabel
 from photolabel import metadata, store
 from photolabel.classifier import Classifier
 from photolabel.errors import InvalidModelError, UsageError, WeightsMismatchError
-from photolabel.teach import adding, examples, saving
-from photolabel.teach.backbone import Backbone
-from photolabel.teach.features import compute
+from photolabel.teaching import adding, examples
+from photolabel.teaching.backbone import Backbone
+from photolabel.teaching.features import compute
 
 import oracle
 from labelled_sets import put
-from training import COLOURS, computed, photo, plant, taught, taught_by
+from training import COLOURS, computed, known, photo, plant, taught, taught_by
 
 LABELS = sorted(COLOURS)
 
@@ -74,14 +74,13 @@ def test_new_photos_are_added_without_the_old_ones(
 def test_corrections_come_as_a_table(classifier: Classifier, photos: Path, out: Path) -> None:
     """A photo that was taught has the class that is said now; one that is said again is known."""
     table = put(photos / "t.csv", "grass/001.png,röd\nröd/001.png,röd\ngrass/001.png,röd\n")
-    backbone = Backbone.of(classifier)
-    found = compute(examples.find(table=table), backbone, Counted(), most=2, earlier=adding.earlier(out))
+    with Backbone.of(classifier).open() as running:
+        found = compute(examples.find(table=table), running, Counted(), most=2, earlier=adding.earlier(out))
     assert len(found.photos) == 15
     assert [Path(each).name for each in found.corrected] == ["001.png"] and found.known == 1
     row = found.photos.index("grass/001.png")
     assert found.names[row] == "röd" and found.names.count("röd") == 6
-    known = saving.known(found, LABELS)
-    assert sum(each.index == LABELS.index("röd") for each in known) == 6
+    assert sum(each.index == LABELS.index("röd") for each in known(found, LABELS)) == 6
 
 
 def test_features_that_are_not_kept_any_more_are_an_error(

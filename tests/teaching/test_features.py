@@ -22,10 +22,10 @@ from photolabel.classifier import Classifier
 from photolabel.errors import CorruptPhotoError, PhotoNotFoundError, TruthError, UsageError
 from photolabel.prepared import Prepared
 from photolabel.sources import Item
-from photolabel.teach import backbone as backbones
-from photolabel.teach import examples
-from photolabel.teach.backbone import Backbone
-from photolabel.teach.features import compute
+from photolabel.teaching import backbone as backbones
+from photolabel.teaching import examples
+from photolabel.teaching.backbone import Backbone
+from photolabel.teaching.features import compute
 
 import oracle
 import save_kills
@@ -373,7 +373,7 @@ def test_a_read_only_cache_is_read(backbone: Backbone, photos: Path, monkeypatch
 
 
 def test_a_full_disk_is_done_without(backbone: Backbone, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from photolabel.teach import kept
+    from photolabel.teaching import kept
 
     look = kept.Kept._look
 
@@ -438,7 +438,8 @@ def test_a_file_that_changes_is_known_by_what_was_decoded(backbone: Backbone, ph
             photo(changed, (200, 1, 1), 78)
             return super().prepare(item, *recipes, limits=limits)
 
-    found = compute(original, backbone, Swapping(), most=21)
+    with backbone.open() as running:
+        found = compute(original, running, Swapping(), most=21)
     row = found.photos.index(str(changed))
     assert found.digests[row] == hashlib.sha256(changed.read_bytes()).digest() != hashlib.sha256(swapped).digest()
     wanted = expected(changed)

@@ -7,7 +7,7 @@ import pytest
 
 from photolabel.confidence import share
 from photolabel.errors import UsageError
-from photolabel.teach.figures import figures
+from photolabel.teaching.figures import figures
 
 SAID = np.array([[0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1], [0.1, 0.5, 0.4], [np.nan] * 3], np.float32)
 TRUTH = np.array([0, 0, 1, 1, 2])

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ..models import Model
     from .backbone import Backbone
-    from .features import Features
 
 _CARRIED = ("photolabel.precision", "photolabel.calibration")  # of a backbone in 8-bit integers
 _PARTS = 2  # of an example's path that are kept: no more than it takes to know it again
@@ -93,16 +92,15 @@ def save(
     return models.read(out)
 
 
-def known(features: Features, labels: Sequence[str]) -> list[Known]:
-    """Return the photos of `features` as a network's file lists them: each content once, in their order.
+def known(photos: Sequence[str], truth: NDArray[np.intp], digests: Sequence[bytes]) -> list[Known]:
+    """Return photos as a network's file lists them: each content once, in their order.
 
     Raises UsageError for a photo that is there in two classes: which of them it shows has to be decided before.
     """
-    places = {name: index for index, name in enumerate(labels)}
     found: dict[bytes, Known] = {}
-    for photo, name, digest in zip(features.photos, features.names, features.digests, strict=True):
+    for photo, index, digest in zip(photos, truth.tolist(), digests, strict=True):
         short = "/".join(photo.replace("\\", "/").split("/")[-_PARTS:])
-        new = Known(key=digest[:KEY_BYTES], index=places[name], name=short)
+        new = Known(key=digest[:KEY_BYTES], index=index, name=short)
         each = found.setdefault(new.key, new)
         if each.index != new.index:
             raise UsageError(f"{photo}: it is the same photo as {each.name}, in another class. Leave out one of them.")

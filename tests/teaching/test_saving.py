@@ -16,13 +16,13 @@ from photolabel import cli, explain, metadata, models, taught, writing
 from photolabel.classifier import Classifier
 from photolabel.errors import InvalidModelError, OutputError, UsageError
 from photolabel.member import Member
-from photolabel.teach import saving
-from photolabel.teach.backbone import Backbone
-from photolabel.teach.features import Features
+from photolabel.teaching import saving
+from photolabel.teaching.backbone import Backbone
+from photolabel.teaching.features import Features
 
 import oracle
 import save_kills
-from training import COLOURS, computed, head, photo, plant, taught_by
+from training import COLOURS, computed, head, known, photo, plant, taught_by
 from training import taught as taught_of
 
 RUNTIMES = ["openvino", "onnxruntime"]
@@ -92,8 +92,8 @@ def test_it_describes_itself(network: Path, photos: Path, tiny: Path) -> None:
     how = taught.read(network)
     assert how is not None and how.counts == (10, 10, 10) and how.report == {"photos": 30}
     assert how.origin.network in model.source and how.origin.layer in model.source
-    known = taught.examples(metadata.read(network), how)
-    assert len(known) == 30 and known[0].name == "blue sky/000.png" and known[0].index == 0
+    listed = taught.examples(metadata.read(network), how)
+    assert len(listed) == 30 and listed[0].name == "blue sky/000.png" and listed[0].index == 0
 
 
 def test_the_same_gives_the_same_bytes(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
@@ -110,10 +110,10 @@ def test_the_same_photo_is_listed_once_and_never_in_two_classes(
     top = plant(tmp_path / "photos", 2)
     (top / "grass" / "copy.png").write_bytes((top / "grass" / "001.png").read_bytes())
     features = computed(top, Backbone.of(classifier))
-    assert len(features.photos) == 7 and len(saving.known(features, LABELS)) == 6
+    assert len(features.photos) == 7 and len(known(features, LABELS)) == 6
     (top / "röd" / "copy.png").write_bytes((top / "grass" / "001.png").read_bytes())
     with pytest.raises(UsageError, match=r"röd/copy\.png: it is the same photo as grass/001\.png, in another class"):
-        saving.known(computed(top, Backbone.of(classifier)), LABELS)
+        known(computed(top, Backbone.of(classifier)), LABELS)
 
 
 @pytest.mark.parametrize("labels", [["../x", "a/b", "ünïcode"], ["0", "1", "2"], ["x" * 100, " ", "'\""]])
@@ -135,7 +135,7 @@ def given(features: Features, **changed: Any) -> dict[str, Any]:
     return {
         **head(features, LABELS),
         "labels": LABELS,
-        "examples": saving.known(features, LABELS),
+        "examples": known(features, LABELS),
         "averaged": features.averaged,
         "kind": "least squares",
         **changed,

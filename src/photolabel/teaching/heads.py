@@ -83,6 +83,7 @@ class Fitted:
     head: Head
     probabilities: NDArray[np.float32]
     judged: NDArray[np.bool_]
+    fold: NDArray[np.intp]
     folds: int
     temperature: float
     tried: tuple[Tried, ...]
@@ -167,6 +168,7 @@ def fit(
         head=head,
         probabilities=softmax(held / temperature),
         judged=judged,
+        fold=fold,
         folds=folds,
         temperature=temperature,
         tried=tuple(tried),

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from photolabel.errors import UsageError
-from photolabel.teach.familiar import learn
-from photolabel.teach.folds import NEVER, deal
+from photolabel.teaching.familiar import learn
+from photolabel.teaching.folds import NEVER, deal
 
 
 def photos(count: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

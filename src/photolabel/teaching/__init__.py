@@ -1,0 +1,131 @@
+"""Classes of a user's own: a linear head on a network's features, and what is to be doubted of it and its photos."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import batch, writing
+from ..errors import UsageError
+from ..images import DEFAULT_LIMITS, Limits
+from . import adding, backbone, examples, lesson
+from .lesson import FEW, UNWATCHED, Lesson, Step
+
+if TYPE_CHECKING:
+    from ..recipes import Views
+    from ..sources import Item
+    from .solving import Kind
+
+__all__ = ["Lesson", "Step", "teach"]
+
+_TABLES = (".csv", ".tsv", ".txt")
+
+
+def teach(
+    photos: str | os.PathLike[str] | Iterable[str | os.PathLike[str] | Item] = (),
+    out: str | os.PathLike[str] | None = None,
+    *,
+    labels: str | os.PathLike[str] | None = None,
+    validation: str | os.PathLike[str] | None = None,
+    add: str | os.PathLike[str] | None = None,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    model: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    layer: str | None = None,
+    recipe: str | None = None,
+    views: Views | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    engine: str = "openvino",
+    head: Kind = "logistic",
+    strength: float | None = None,
+    seed: int = 0,
+    workers: int | None = None,
+    seconds: float = batch.SECONDS,
+    limits: Limits = DEFAULT_LIMITS,
+    step: Step = UNWATCHED,
+) -> Lesson:
+    """Teach a network classes of your own: photos in a folder a class -> the ONNX file `out`, which names them.
+
+    `photos` are folders or archives with a folder a class, or any photos with `labels`, a table (CSV) of path,label; a
+    table alone says which photos there are. `include` and `exclude` are globs. `validation` is a folder or a table of
+    photos of the same classes to judge by; without it, and beside it, photos are held out in turn (stratified
+    cross-validation). With `add`, the file of a network that was taught before, what is given is taught to that one as
+    well: new photos, new classes, or other classes for photos that it knows. `out` may then be left out: it is
+    replaced.
+
+    `model`, `weights`, `recipe`, `precision`, `threads` and `engine` choose the frozen network as in `photolabel.load`
+    (whose `labels` are `classes` here), and `layer` where in it features are read, by default before its classes.
+    `views` are how often each photo is looked at to learn from it: `"one"`, `"mirror"`, ...; by default its mirror
+    image too where there are fewer than 20 photos a class. `head` is `"logistic"` or `"svm"`, `strength` its C, chosen by
+    cross-validation by default. The same photos and `seed` give the same file.
+
+    Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
+    what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
+    two classes, UsageError for arguments that do not go together, `MissingExtraError` without scikit-learn,
+    `OutputError` where `out` cannot be written, and what `photolabel.load` raises.
+    """
+    listed = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
+    if out is None and add is None:
+        raise UsageError("expected a file to write, as in teach('training', 'pets.onnx').")
+    written = Path(out if out is not None else add or "")
+    writing.check(written)
+    earlier = None if add is None else adding.earlier(Path(add))
+    found = examples.find(listed, table=labels, include=include, exclude=exclude, limits=limits)
+    there = found.survey(alone=earlier is None)
+    held = None if validation is None else _validation(validation, limits, {*there.classes, *_before(earlier)})
+    held_there = None if held is None else held.survey()
+    if earlier is not None:
+        views = earlier.taught.origin.recipe.views
+        layer = layer or earlier.taught.origin.layer
+        if model is None and weights is None:
+            model = earlier.taught.origin.name
+    elif views is None:
+        views = "mirror" if np.median([*there.counts.values()]) < FEW else "one"
+    made = backbone.find(
+        model,
+        weights=weights,
+        classes=classes,
+        layer=layer,
+        recipe=recipe,
+        views=views,
+        precision=precision,
+        threads=threads,
+        engine=engine,
+    )
+    with ExitStack() as stack:
+        decoders = batch.crew(workers, seconds=seconds, stack=stack)
+        step.counted(there, held_there)
+        return lesson.teach(
+            found,
+            made,
+            written,
+            decoders,
+            most=there.photos,
+            validation=held or (),
+            most_validation=0 if held_there is None else held_there.photos,
+            earlier=earlier,
+            kind=head,
+            strength=strength,
+            seed=seed,
+            limits=limits,
+            step=step,
+        )
+
+
+def _before(earlier: adding.Earlier | None) -> tuple[str, ...]:
+    return () if earlier is None else earlier.labels
+
+
+def _validation(given: str | os.PathLike[str], limits: Limits, classes: set[str]) -> examples.Examples:
+    path = Path(given)
+    if path.suffix.lower() in _TABLES:
+        return examples.find(table=path, limits=limits, classes=classes)
+    return examples.find([path], limits=limits, classes=classes)
