@@ -64,8 +64,8 @@ def teach(
     `model`, `weights`, `recipe`, `precision`, `threads` and `engine` choose the frozen network as in `photolabel.load`
     (whose `labels` are `classes` here), and `layer` where in it features are read, by default before its classes.
     `views` are how often each photo is looked at to learn from it: `"one"`, `"mirror"`, ...; by default its mirror
-    image too where there are fewer than 20 photos a class. `head` is `"logistic"` or `"svm"`, `strength` its C, chosen by
-    cross-validation by default. The same photos and `seed` give the same file.
+    image too where there are fewer than 20 photos a class. `head` is `"logistic"` or `"svm"`, `strength` its C, by
+    default chosen by cross-validation. The same photos and `seed` give the same file.
 
     Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
     what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
