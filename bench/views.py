@@ -72,7 +72,7 @@ def main() -> None:
             with ExitStack() as stack:
                 decoders = batch.crew(None, stack=stack)
                 classifier = stack.enter_context(load(**chosen, **how, calibrated=False))
-                times = max(1, 50 // classifier.recipe.inputs)
+                times = max(3, 50 // classifier.recipe.inputs)  # so that a run is long beside its first photo
                 looked(classifier, decoders, names, 1)
                 alone(classifier)
                 pairs = [(looked(classifier, decoders, names, times), alone(classifier)) for _ in range(args.runs)]

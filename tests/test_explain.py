@@ -375,6 +375,10 @@ def test_the_picture_and_the_command(tmp_path: Path, capsys: pytest.CaptureFixtu
     arguments: list[Any] = [COFFEE, "--model", models.BUNDLED, "--label", "cup", "-o", svg]
     assert cli.main(["explain", *map(str, arguments)]) == 0 and svg.read_bytes().startswith(b"<?xml")
     assert cli.main(["explain", str(COFFEE), "--model", models.BUNDLED, "--label", "nothing"]) == 2
+    capsys.readouterr()
+    (tmp_path / "half.jpg").write_bytes(COFFEE.read_bytes()[:4000])
+    assert cli.main(["explain", str(tmp_path / "half.jpg"), "--model", models.BUNDLED]) == 1
+    assert capsys.readouterr().err.startswith(f"photolabel: {tmp_path / 'half.jpg'}: ")
     with pytest.raises(CorruptPhotoError):
         explain(photolabel.load(models.BUNDLED), COFFEE.read_bytes()[:4000])
 

@@ -105,7 +105,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     out = capsys.readouterr().out
     assert "recipe keras" in out and "warning: stretched" in out and (tmp_path / "a.png").is_file()
     assert cli.main(["look", str(COFFEE), "--model", models.BUNDLED]) == 0
+    capsys.readouterr()
     assert cli.main(["look", str(tmp_path / "none.jpg")]) == 1
+    assert capsys.readouterr().err.startswith(f"photolabel: {tmp_path / 'none.jpg'}: There is no such file.")
 
 
 def test_a_broken_photo_is_its_error() -> None:

@@ -46,6 +46,7 @@ def run(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
     from .. import explain, loading  # only now: --help must come at once
+    from .photos import telling
 
     with loading.load(
         args.model,
@@ -56,7 +57,8 @@ def run(argv: list[str]) -> int:
         engine=args.engine or "openvino",
     ) as ready:
         photo = standard_input() if args.photo == STDIN else args.photo
-        found = explain.explain(ready, photo, label=args.of, method=args.method)
+        with telling(args.photo):
+            found = explain.explain(ready, photo, label=args.of, method=args.method)
     if args.output:
         found.save(Path(args.output), name=Path(args.photo).name)
     say(printable(f"{found.label.name} ({found.label.probability * 100:.2f}%)"))

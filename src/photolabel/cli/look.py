@@ -37,10 +37,12 @@ def run(argv: list[str]) -> int:
     args = parser().parse_args(argv)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
     from .. import artefacts, look, models  # only now: --help must come at once
+    from .photos import telling
 
     model = models.resolve(args.model) if args.model else artefacts.default()
     photo = standard_input() if args.photo == STDIN else args.photo
-    seen = look.look(photo, model.recipe(args.recipe))
+    with telling(args.photo):
+        seen = look.look(photo, model.recipe(args.recipe))
     if args.output:
         seen.save(Path(args.output))
     for line in seen.facts():

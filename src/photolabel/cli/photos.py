@@ -7,6 +7,7 @@ import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,15 @@ def recorded(prediction: Prediction) -> dict[str, Any]:
     if record["error"] is not None:
         record["error"]["message"] = record["error"]["message"].replace("Limits.pixels", "--max-pixels")
     return record
+
+
+@contextmanager
+def telling(photo: str) -> Iterator[None]:
+    """Have what is wrong with the only photo say which one that is, as it is said of one among many."""
+    try:
+        yield
+    except PhotoError as error:
+        raise type(error)(f"{photo}: {error}") from None
 
 
 def is_named(args: argparse.Namespace, photo: str) -> bool:
