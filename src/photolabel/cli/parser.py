@@ -95,8 +95,8 @@ def positive(text: str) -> float:
 
 
 def seed(text: str) -> int:
-    """Read a whole number of at least 0."""
-    return 0 if text == "0" else whole(text)
+    """Read a whole number from 0 to 2**32 - 1."""
+    return 0 if text == "0" else whole(text, most=2**32 - 1)
 
 
 def _above(text: str, what: str) -> float:

@@ -128,7 +128,7 @@ def run(argv: list[str]) -> int:
                 layer=args.layer,
                 recipe=args.recipe,
                 views=args.views,
-                precision=args.precision or "fp32",
+                precision=args.precision,
                 threads=args.threads,
                 engine=args.engine or "openvino",
                 head=args.head,

@@ -13,7 +13,7 @@ import numpy as np
 from .. import batch, writing
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
-from . import adding, backbone, examples, lesson
+from . import adding, backbone, examples, lesson, saving, solving
 from .lesson import FEW, UNWATCHED, Lesson, Step
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def teach(
     layer: str | None = None,
     recipe: str | None = None,
     views: Views | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
     threads: int | None = None,
     engine: str = "openvino",
     head: Kind = "logistic",
@@ -64,8 +64,11 @@ def teach(
     `model`, `weights`, `recipe`, `precision`, `threads` and `engine` choose the frozen network as in `photolabel.load`
     (whose `labels` are `classes` here), and `layer` where in it features are read, by default before its classes.
     `views` are how often each photo is looked at to learn from it: `"one"`, `"mirror"`, ...; by default its mirror
-    image too where there are fewer than 20 photos a class. `head` is `"logistic"` or `"svm"`, `strength` its C, by
-    default chosen by cross-validation. The same photos and `seed` give the same file.
+    image too where there are fewer than 20 photos a class. With `add` all of this is in the file and need not be given
+    again, nor may it be another.
+
+    `head` is `"logistic"` or `"svm"`, `strength` its C, by default chosen by cross-validation. The same photos and
+    `seed` give the same file.
 
     Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
     what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
@@ -77,29 +80,35 @@ def teach(
         raise UsageError("expected a file to write, as in teach('training', 'pets.onnx').")
     written = Path(out if out is not None else add or "")
     writing.check(written)
+    with solving.one_thread():  # what is needed for it is there
+        pass
     earlier = None if add is None else adding.earlier(Path(add))
     found = examples.find(listed, table=labels, include=include, exclude=exclude, limits=limits)
     there = found.survey(alone=earlier is None)
     held = None if validation is None else _validation(validation, limits, {*there.classes, *_before(earlier)})
     held_there = None if held is None else held.survey()
+    if earlier is not None and model is None and weights is None and classes is None:
+        made = earlier.backbone(threads=threads, engine=engine)
+        adding.check_options(earlier, layer=layer, recipe=recipe, views=views, precision=precision)
+    else:
+        if earlier is not None:
+            origin = earlier.taught.origin
+            layer, recipe = layer or origin.layer, recipe or origin.recipe.name
+            views, precision = views or origin.recipe.views, precision or origin.precision
+        made = backbone.find(
+            model,
+            weights=weights,
+            classes=classes,
+            layer=layer,
+            recipe=recipe,
+            views=views or ("mirror" if np.median([*there.counts.values()]) < FEW else "one"),
+            precision=precision or "fp32",
+            threads=threads,
+            engine=engine,
+        )
     if earlier is not None:
-        views = earlier.taught.origin.recipe.views
-        layer = layer or earlier.taught.origin.layer
-        if model is None and weights is None:
-            model = earlier.taught.origin.name
-    elif views is None:
-        views = "mirror" if np.median([*there.counts.values()]) < FEW else "one"
-    made = backbone.find(
-        model,
-        weights=weights,
-        classes=classes,
-        layer=layer,
-        recipe=recipe,
-        views=views,
-        precision=precision,
-        threads=threads,
-        engine=engine,
-    )
+        adding.check_backbone(earlier.taught.origin, made)
+    saving.check(written, made)
     with ExitStack() as stack:
         decoders = batch.crew(workers, seconds=seconds, stack=stack)
         step.counted(there, held_there)

@@ -14,7 +14,7 @@ from .. import engine, graph, images, metadata, models, store, taught, writing
 from ..errors import InvalidModelError, UsageError
 from ..graph.head import with_head
 from ..labels import Label
-from ..taught import KEY_BYTES, Known, Taught
+from ..taught import KEY_BYTES, Known, Origin, Taught
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,13 +55,11 @@ def save(
     same arguments give the same bytes. Raises UsageError for arguments that do not fit together, `OutputError` where
     the file cannot be written, and `InvalidModelError` for a backbone whose file was changed or that takes no head.
     """
-    writing.check(out)
     if weights.shape[-1:] != (len(labels),) or len(set(labels)) != len(labels):
         raise UsageError(f"expected one name for each of the head's classes, {weights.shape[-1:]}, all different.")
     if (centres is None) != (floor is None):
         raise UsageError("expected both the centres of the classes and the floor of familiarity, or neither.")
-    if out.exists() and out.samefile(backbone.network.path):
-        raise UsageError(f"{out} is the very file that the backbone is read from: choose another.")
+    check(out, backbone)
     told = Taught(
         origin=backbone.origin,
         kind=kind,
@@ -92,6 +90,21 @@ def save(
     return models.read(out)
 
 
+def check(out: Path, backbone: Backbone) -> None:
+    """Raise `OutputError` or UsageError if a network taught on `backbone` can plainly not be written to `out`.
+
+    The file that a backbone is read from is not written over, unless it was taught itself and is added to.
+    """
+    writing.check(out)
+    if backbone.source is None and out.exists() and out.samefile(backbone.network.path):
+        raise UsageError(f"{out} is the very file that the backbone is read from: choose another.")
+
+
+def source_of(origin: Origin) -> str:
+    """Return the words that a taught network's source begins with, before that of the network under it."""
+    return f"a head taught on layer {origin.layer} of {origin.name}, {origin.network}: "
+
+
 def known(photos: Sequence[str], truth: NDArray[np.intp], digests: Sequence[bytes]) -> list[Known]:
     """Return photos as a network's file lists them: each content once, in their order.
 
@@ -114,7 +127,7 @@ def _described(out: Path, backbone: Backbone, labels: Sequence[str]) -> dict[str
         name=out.stem if out.stem.isprintable() and 1 <= len(out.stem) <= 100 else "taught",
         recipes=(recipe, *(each for each in model.recipes if each.name != recipe.name)),
         labels=tuple(Label(index, None, label) for index, label in enumerate(labels)),
-        source=f"a head taught on layer {backbone.layer} of {model.name}, {backbone.digest}: {model.source}",
+        source=f"{source_of(backbone.origin)}{model.source}",
         licence=model.licence,
     )
     stored = metadata.read(backbone.network.path)
