@@ -73,9 +73,8 @@ def parser() -> Parser:
     learning.add_argument(
         "--head",
         choices=["logistic", "svm"],
-        default="logistic",
         help="what is fitted to the features: logistic regression (default), or linear support vector machines, whose "
-        "margins are calibrated",
+        "margins are calibrated; with --add what it was",
     )
     learning.add_argument(
         "--strength",
@@ -112,7 +111,7 @@ def run(argv: list[str]) -> int:
 
     limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
     with ExitStack() as stack:
-        watched = _Watched(stack.enter_context(progress.Watch(args.progress)), stack)
+        watched = stack.enter_context(_Watched(stack.enter_context(progress.Watch(args.progress))))
         try:
             lesson = teaching.teach(
                 args.photos,
@@ -165,10 +164,16 @@ def _checked(args: argparse.Namespace) -> Path:
 class _Watched:
     """What is shown while it lasts: how many photos are done, what is wrong with one, how far fitting has come."""
 
-    def __init__(self, watch: Watch, stack: ExitStack) -> None:
-        self._watch, self._stack = watch, stack
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._stack = watch, ExitStack()
         self._failed = self._done = 0
         self._bar: Callable[[int, int], None] | None = None
+
+    def __enter__(self) -> _Watched:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
 
     def step(self) -> Step:
         from ..teaching import Step
@@ -205,16 +210,18 @@ class _Watched:
     def _fit(self, done: int, total: int) -> None:
         from .. import progress
 
+        if not self._watch.shown:
+            return
         if self._bar is None:
             self._watch.hide()
-            if not self._watch.shown:
-                self._bar = lambda done, total: None
-            elif self._watch.plain:
-                complain(f"{self._done:,} photos were looked at; now a head is fitted")
+            if self._watch.plain:
+                complain(f"{self._done:,} photos were looked at; now a head is fitted to them")
                 self._bar = lambda done, total: None
             else:
                 self._bar = self._stack.enter_context(progress.bar("fitting", total=total, unit="fit"))
         self._bar(done, total)
+        if done == total:
+            self._stack.close()
 
 
 def _record(lesson: Lesson) -> dict[str, Any]:

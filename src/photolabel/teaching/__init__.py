@@ -44,7 +44,7 @@ def teach(
     precision: str | None = None,
     threads: int | None = None,
     engine: str = "openvino",
-    head: Kind = "logistic",
+    head: Kind | None = None,
     strength: float | None = None,
     seed: int = 0,
     workers: int | None = None,
@@ -67,8 +67,8 @@ def teach(
     image too where there are fewer than 20 photos a class. With `add` all of this is in the file and need not be given
     again, nor may it be another.
 
-    `head` is `"logistic"` or `"svm"`, `strength` its C, by default chosen by cross-validation. The same photos and
-    `seed` give the same file.
+    `head` is `"logistic"` (default) or `"svm"`, with `add` by default what it was; `strength` is its C, by default
+    chosen by cross-validation. The same photos and `seed` give the same file.
 
     Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
     what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
@@ -121,12 +121,16 @@ def teach(
             validation=held or (),
             most_validation=0 if held_there is None else held_there.photos,
             earlier=earlier,
-            kind=head,
+            kind=head or _kind(earlier),
             strength=strength,
             seed=seed,
             limits=limits,
             step=step,
         )
+
+
+def _kind(earlier: adding.Earlier | None) -> Kind:
+    return "svm" if earlier is not None and earlier.taught.kind == "svm" else "logistic"
 
 
 def _before(earlier: adding.Earlier | None) -> tuple[str, ...]:

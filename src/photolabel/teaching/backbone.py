@@ -163,6 +163,11 @@ def find(
             found = None
         if found is None:
             raise
+        if precision == "int8":
+            raise UsageError(
+                f"{weights}: weights without dense layers run as fp32 or bf16. For 8-bit integers teach first: "
+                "photolabel export FILE.onnx --precision int8 -o FILE8.onnx."
+            ) from None
         return replace(found, layer=layer or found.layer, recipe=replace(found.recipe, views=views))
     return Backbone(
         model=known,
