@@ -49,7 +49,7 @@ def lesson(
     """A lesson of Gaussian classes: `counts` photos of each to learn from and `held` for validation.
 
     Photos `swapped` are said to be of the next class; `copied` are pairs of photos, those to learn from before the
-    others, of which the second looks like the first. `noise` is around means of 1; `name` is a pattern of photos' names.
+    others, of which the second looks like the first. `name` is a pattern of photos' names.
     """
     rng = np.random.default_rng(seed)
     classes = len(counts)

@@ -130,19 +130,8 @@ def record(lesson: Lesson) -> dict[str, Any]:
 
 def text(lesson: Lesson, *, report: Path | None = None) -> str:
     """Return what a terminal says of a lesson, as lines without control characters; `report` is where its page lies."""
-    head, origin = lesson.fitted.head, lesson.origin
-    before = f", {lesson.earlier:,} of them taught before" if lesson.earlier else ""
     parts = [
-        [
-            f"{lesson.out}: {several(len(lesson.labels), 'class', 'classes')}, "
-            f"taught with {several(len(lesson.photos), 'photo')}{before}",
-            f"{HEADS[head.kind]}, strength {head.strength:.3g}, on layer {origin.layer} of {origin.name} "
-            f"({origin.recipe}, {origin.precision})",
-            *(
-                [f"{several(len(lesson.corrected), 'photo has', 'photos have')} another class now"]
-                * bool(lesson.corrected)
-            ),
-        ],
+        _made(lesson),
         _accuracies(lesson),
         list(cautions(lesson)),
         _classes(lesson),
@@ -154,11 +143,20 @@ def text(lesson: Lesson, *, report: Path | None = None) -> str:
 
 
 def everyone(lesson: Lesson) -> tuple[tuple[str, ...], list[int]]:
-    """Return the names and the classes' indices of the photos that pairs tell of: those learnt from, then the others."""
+    """Return names and classes' indices of the photos that pairs tell of: those learnt from, then the others."""
     held = lesson.validation
     if held is None:
         return lesson.photos.names, lesson.photos.truth.tolist()
     return (*lesson.photos.names, *held.photos.names), [*lesson.photos.truth.tolist(), *held.photos.truth.tolist()]
+
+
+def how(lesson: Lesson) -> str:
+    """Return what was fitted to which numbers."""
+    head, origin = lesson.fitted.head, lesson.origin
+    return (
+        f"{HEADS[head.kind]} of strength {head.strength:.3g} on layer {origin.layer} of {origin.name} "
+        f"({origin.recipe}, {origin.precision})"
+    )
 
 
 def cautions(lesson: Lesson) -> Iterator[str]:
@@ -176,7 +174,7 @@ def cautions(lesson: Lesson) -> Iterator[str]:
         return
     if found.accuracy.high - found.accuracy.low > _WIDE:
         yield (
-            f"{several(found.accuracy.of, 'photo proves', 'photos prove')} little: of other photos it may name anything "
+            f"{several(found.accuracy.of, 'photo proves', 'photos prove')} little: of others it may name anything "
             f"from {percent(found.accuracy.low)} to {percent(found.accuracy.high)} rightly."
         )
         return
@@ -274,6 +272,15 @@ def _number(value: float) -> float | None:
 # -- text
 
 
+def _made(lesson: Lesson) -> list[str]:
+    before = f", {lesson.earlier:,} of them taught before" if lesson.earlier else ""
+    photos, classes = several(len(lesson.photos), "photo"), several(len(lesson.labels), "class", "classes")
+    lines = [f"{lesson.out}: {classes}, taught with {photos}{before}", how(lesson)]
+    if lesson.corrected:
+        lines.append(f"{several(len(lesson.corrected), 'photo has', 'photos have')} another class now")
+    return lines
+
+
 def _accuracies(lesson: Lesson) -> list[str]:
     rows = [("", "right", "95 % interval", "photos")]
     for name, found in (
@@ -287,8 +294,8 @@ def _accuracies(lesson: Lesson) -> list[str]:
     known = lesson.familiar.photos  # else there is no line below which a photo is strange
     if lesson.validation is not None and (strange := lesson.validation.strange).of and known:
         lines.append(
-            f"{strange.count:,} of {several(strange.of, 'validation photo')} ({percent(strange.value)}) would be said to "
-            "show none of the classes"
+            f"{strange.count:,} of {several(strange.of, 'validation photo')} ({percent(strange.value)}) would be said "
+            "to show none of the classes"
         )
     return lines
 
