@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ..confidence import Share
     from ..errors import PhotoError
     from ..models import Model
+    from ..taught import Origin
     from .adding import Earlier
     from .backbone import Backbone
     from .doubts import Mislabelled, Pair
@@ -99,7 +100,7 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lesson:
-    """What came of a teaching.
+    """What came of a teaching: the file `out`, whose network is `model`, on the frozen network that `origin` tells of.
 
     `photos` were learnt from; each is judged by heads that had not seen it, in `fitted`, of which `figures` are made.
     `validation` is of the photos that were given for that, None without. Indices of `mislabelled` are of `photos`;
@@ -111,6 +112,7 @@ class Lesson:
 
     out: Path
     model: Model
+    origin: Origin
     labels: tuple[str, ...]
     photos: Photos
     fitted: Fitted
@@ -205,6 +207,7 @@ def teach(
     return Lesson(
         out=out,
         model=model,
+        origin=backbone.origin,
         labels=labels,
         photos=photos,
         fitted=fitted,
