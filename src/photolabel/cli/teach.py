@@ -8,7 +8,7 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import PhotoError, PhotoNotFoundError, UsageError
 from ..output import printable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ..progress import Watch
-    from ..teaching import Lesson, Step
+    from ..teaching import Step
     from ..teaching.examples import Survey
 
 _ENDING = ".onnx"
@@ -108,6 +108,7 @@ def run(argv: list[str]) -> int:
     out = _checked(args)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
     from .. import batch, images, progress, teaching  # only now: --help must come at once
+    from ..teaching import told
 
     limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
     with ExitStack() as stack:
@@ -142,7 +143,7 @@ def run(argv: list[str]) -> int:
             raise watched.stopped(stop) from None
     for remark in lesson.remarks:
         complain(remark)
-    say(json.dumps(_record(lesson)) if args.json else _text(lesson))
+    say(json.dumps(told.record(lesson)) if args.json else told.text(lesson))
     return EXIT_CODES[PhotoError] if lesson.failures else 0
 
 
@@ -222,16 +223,3 @@ class _Watched:
         self._bar(done, total)
         if done == total:
             self._stack.close()
-
-
-def _record(lesson: Lesson) -> dict[str, Any]:
-    return {"file": str(lesson.out), "photos": len(lesson.photos), "accuracy": lesson.figures.accuracy.value}
-
-
-def _text(lesson: Lesson) -> str:
-    found = lesson.figures.accuracy
-    lines = [
-        f"{lesson.out}: {len(lesson.labels)} classes, from {len(lesson.photos):,} photos",
-        f"right {found.value:.1%} ({found.low:.1%} to {found.high:.1%})",
-    ]
-    return "\n".join(map(printable, lines))
