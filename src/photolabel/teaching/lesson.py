@@ -157,6 +157,7 @@ def teach(
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, backbone)
     with backbone.open() as running:
+        saving.check_head(running)
         learnt = compute(
             examples, running, decoders, most=most, limits=limits, earlier=earlier, step=step.photo, timing=timing
         )

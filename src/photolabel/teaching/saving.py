@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..models import Model
-    from .backbone import Backbone
+    from .backbone import Backbone, Opened
 
 _CARRIED = ("photolabel.precision", "photolabel.calibration")  # of a backbone in 8-bit integers
 _PARTS = 2  # of an example's path that are kept: no more than it takes to know it again
@@ -98,6 +98,24 @@ def check(out: Path, backbone: Backbone) -> None:
     writing.check(out)
     if backbone.source is None and out.exists() and out.samefile(backbone.network.path):
         raise UsageError(f"{out} is the very file that the backbone is read from: choose another.")
+
+
+def check_head(running: Opened) -> None:
+    """Raise UsageError or `InvalidModelError` for a layer that takes no head, such as one behind the classes' scores.
+
+    Better said before photos are looked at than after.
+    """
+    nothing = np.zeros((running.dimensions, 2), np.float32)
+    backbone = running.backbone
+    with_head(
+        backbone.network.path,
+        backbone.layer,
+        nothing,
+        nothing[0],
+        averaged=running.averaged,
+        centres=nothing,
+        describe={},
+    )
 
 
 def source_of(origin: Origin) -> str:
