@@ -229,7 +229,8 @@ def teach(
 def _labels(learnt: Features, earlier: Earlier | None) -> tuple[str, ...]:
     """The names of the classes: those of before in their old order, then the new ones."""
     before = () if earlier is None else earlier.labels
-    return (*before, *sorted({*learnt.names} - {*before}))
+    new = {*learnt.names, *(failure.name for failure in learnt.failures)}
+    return (*before, *sorted(new - {*before}))
 
 
 def _once(learnt: Features, held: Features) -> tuple[NDArray[np.intp], tuple[Repeated, ...], NDArray[np.intp]]:

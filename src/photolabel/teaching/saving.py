@@ -159,7 +159,9 @@ def _try(
     folder = resources.files("photolabel").joinpath("data", "calibration")
     photo = min(folder.iterdir(), key=lambda each: each.name)
     pixels = images.prepare(images.read(photo.read_bytes()), backbone.recipe.plain)[np.newaxis]
-    running = replace(backbone.network, path=path).open(engine.Cut(layers=(backbone.layer, graph.LOGITS)))
+    precision = "int8" if backbone.precision == "int8" else "fp32"  # of what is computed, bf16 would show little
+    network = replace(backbone.network, path=path, precision=precision)
+    running = network.open(engine.Cut(layers=(backbone.layer, graph.LOGITS)))
     try:
         found = running.run(pixels)
     finally:
