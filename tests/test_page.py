@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from photolabel import page
 from photolabel.confidence import Share, share
-from photolabel.draw import reliability
+from photolabel.draw import chart
 from photolabel.draw.scene import Box, Scene
 from photolabel.errors import CorruptPhotoError
 from photolabel.page import Card, Markup, Section, Thumbnails, Tile, frame, join, tag
@@ -327,7 +327,7 @@ def style() -> str:
 
 def test_the_dark_has_another_colour_for_each_of_a_drawing() -> None:
     dark = style().partition("prefers-color-scheme: dark")[2]
-    for colour in reliability.COLOURS:
+    for colour in chart.COLOURS:
         assert f'[fill="{colour}"]' in dark or f'[stroke="{colour}"]' in dark, colour
 
 

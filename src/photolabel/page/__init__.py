@@ -5,9 +5,11 @@ enforce. Its photos are small JPEG files beside it. It is well-formed XML too, s
 named, a file or a class, goes in as `str` and cannot become markup: only `tag` makes that.
 """
 
+from .confusion import matrix
 from .frame import Section, document, is_page
 from .markup import Child, Markup, clean, drawing, foreign, join, tag
 from .numbers import DASH, NOTHING, interval, percent, several
+from .parts import meanings, measured, tenths, unreadable
 from .photos import Card, Thumbnails, cards
 from .pieces import Tile, bar, details, figure, gauge, group, note, table, tiles
 
@@ -33,10 +35,15 @@ __all__ = [
     "interval",
     "is_page",
     "join",
+    "matrix",
+    "meanings",
+    "measured",
     "note",
     "percent",
     "several",
     "table",
     "tag",
+    "tenths",
     "tiles",
+    "unreadable",
 ]

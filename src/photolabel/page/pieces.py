@@ -89,28 +89,31 @@ def table(
     def cell(name: str, column: int, child: Child, scope: str | None = None) -> Markup:
         return tag(name, {"scope": scope, "class": kinds.get(column)}, child)
 
+    return region(
+        caption,
+        tag("thead", None, tag("tr", None, [cell("th", i, head, "col") for i, head in enumerate(heads)])),
+        tag(
+            "tbody",
+            None,
+            [
+                tag(
+                    "tr",
+                    None,
+                    cell("th", 0, row[0], "row"),
+                    [cell("td", i, child) for i, child in enumerate(row[1:], 1)],
+                )
+                for row in rows
+            ],
+        ),
+    )
+
+
+def region(caption: str, *parts: Child, kind: str | None = None) -> Markup:
+    """Return the parts of a table under its caption, in a place of its own that scrolls where it is too narrow."""
     return tag(
         "div",
         {"class": "scroll", "role": "region", "aria-label": caption, "tabindex": 0},
-        tag(
-            "table",
-            None,
-            tag("caption", None, caption),
-            tag("thead", None, tag("tr", None, [cell("th", i, head, "col") for i, head in enumerate(heads)])),
-            tag(
-                "tbody",
-                None,
-                [
-                    tag(
-                        "tr",
-                        None,
-                        cell("th", 0, row[0], "row"),
-                        [cell("td", i, child) for i, child in enumerate(row[1:], 1)],
-                    )
-                    for row in rows
-                ],
-            ),
-        ),
+        tag("table", {"class": kind}, tag("caption", None, caption), parts),
     )
 
 
