@@ -44,8 +44,8 @@ def mislabelled(lesson: Lesson, thumbnails: Thumbnails) -> Markup:
     return join(
         note(
             "Heads that had not seen the photo find another class likelier than the one that is said. Look at each: "
-            "some are mistakes of the labels, others are merely hard. A table of path,label corrects them: photolabel teach "
-            "--add FILE --labels TABLE."
+            "some are mistakes of the labels, others are merely hard. A table of path,label corrects them: photolabel "
+            "teach --add FILE --labels TABLE."
         ),
         page.cards(made, thumbnails),
         page.details(f"The first {len(rows)} as a list" if cut else "As a list", listed),
