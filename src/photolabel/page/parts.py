@@ -95,7 +95,7 @@ def unreadable(failed: Sequence[tuple[str, str]]) -> Markup:
     Both are strangers' texts. Fifty are listed at most.
     """
     listed: list[list[Child]] = [[foreign(photo), foreign(error)] for photo, error in failed[:_PHOTOS]]
-    made = table("Photos that could not be read", ["Photo", "What was wrong"], listed)
+    made = group("files", table("Photos that could not be read", ["Photo", "What was wrong"], listed))
     if len(failed) <= FEW:
         return made
     reasons = Counter(clean(error) for _, error in failed)

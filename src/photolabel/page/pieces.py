@@ -128,7 +128,7 @@ def note(*children: Child) -> Markup:
 
 
 def group(kind: str, *children: Child) -> Markup:
-    """Return pieces that page.css lays out together: `beside` and `words`, `pairs` and `pair`, `narrow`, `many`."""
+    """Return pieces that page.css lays out together: `beside` and `words`, `pairs` and `pair`, `narrow`, ..."""
     return tag("div", {"class": kind}, children)
 
 

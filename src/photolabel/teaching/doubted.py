@@ -11,6 +11,7 @@ from . import shown
 
 if TYPE_CHECKING:
     from ..page import Thumbnails
+    from .doubts import Mislabelled
     from .lesson import Lesson, Repeated
 
 _MORE = 200  # photos that are likely mislabelled, in a list below those that are shown
@@ -19,27 +20,37 @@ _MORE = 200  # photos that are likely mislabelled, in a list below those that ar
 def mislabelled(lesson: Lesson, thumbnails: Thumbnails) -> Markup:
     """Return the photos that are likely mislabelled: the likeliest mistakes as photos, and more of them as a list."""
     names, labels = lesson.photos.names, lesson.labels
+
+    def sure(each: Mislabelled, index: int) -> str:
+        return percent(float(lesson.fitted.probabilities[each.photo, index]))
+
     made = [
         Card(
             photo=names[each.photo],
             right=False,
             lines=[
-                ["said to be ", foreign(labels[each.truth])],
-                [tag("b", None, "likelier "), foreign(labels[each.said]), f", by {percent(each.margin)}"],
+                ["said to be ", foreign(labels[each.truth]), f" {sure(each, each.truth)}"],
+                [tag("b", None, "likelier "), foreign(labels[each.said]), f" {sure(each, each.said)}"],
             ],
         )
         for each in shown.choose(lesson).mislabelled
     ]
     rows: list[list[page.Child]] = [
-        [foreign(names[each.photo]), foreign(labels[each.truth]), foreign(labels[each.said]), percent(each.margin)]
+        [
+            foreign(names[each.photo]),
+            foreign(labels[each.truth]),
+            sure(each, each.truth),
+            foreign(labels[each.said]),
+            sure(each, each.said),
+        ]
         for each in lesson.mislabelled[:_MORE]
     ]
     cut = len(lesson.mislabelled) > len(rows)
     listed = page.table(
         f"The likeliest mistakes first{f': {len(rows)} of {len(lesson.mislabelled):,}' if cut else ''}",
-        ["Photo", "Said to be", "Likelier", "by"],
+        ["Photo", "Said to be", "", "Likelier", ""],
         rows,
-        numbers=[3],
+        numbers=[2, 4],
     )
     return join(
         note(
@@ -48,7 +59,7 @@ def mislabelled(lesson: Lesson, thumbnails: Thumbnails) -> Markup:
             "teach --add FILE --labels TABLE."
         ),
         page.cards(made, thumbnails),
-        page.details(f"The first {len(rows)} as a list" if cut else "As a list", listed),
+        page.details(f"The first {len(rows)} as a list" if cut else "As a list", page.group("files", listed)),
     )
 
 

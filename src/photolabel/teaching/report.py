@@ -150,30 +150,19 @@ class _Report:
         return join(page.tiles(tiles) if tiles else None, [tag("p", {"class": "verdict"}, line) for line in lines])
 
     def _leads(self) -> Iterator[Markup]:
-        """What is to be doubted, with the way to it."""
+        """What is to be doubted, as links to it."""
         lesson = self._lesson
-        flattering = sum(each.across for each in lesson.alike)
+        doubtful = len(lesson.mislabelled)
+        contradictory = sum(each.contradictory for each in lesson.repeated)
+        across = len({each.other for each in lesson.alike if each.across})
         leads = [
-            (len(lesson.mislabelled), "photo is", "photos are", "likely mislabelled", "mislabelled"),
-            (
-                sum(each.contradictory for each in lesson.repeated),
-                "photo is",
-                "photos are",
-                "there as several classes",
-                "twice",
-            ),
-            (
-                flattering,
-                "pair of photos",
-                "pairs of photos",
-                "look alike across training and validation, which flatters the validation",
-                "twice",
-            ),
+            (doubtful, "mislabelled", f"{several(doubtful, 'photo is', 'photos are')} likely mislabelled."),
+            (contradictory, "twice", f"{several(contradictory, 'photo is', 'photos are')} there as several classes."),
+            (across, "twice", f"{several(across, 'photo')} to judge by look like photos to learn from: that flatters."),
         ]
-        for count, one, many, what, anchor in leads:
+        for count, anchor, words in leads:
             if count:
-                said = several(count, one, many)
-                yield join(tag("a", {"href": f"#{anchor}"}, said), f" {what}.")
+                yield tag("a", {"href": f"#{anchor}"}, words)
 
     # -- classes
 
@@ -222,11 +211,12 @@ class _Report:
             "Rows are what photos show, columns what they were named. A cell is the darker the larger a part of its "
             "row it is; on the diagonal, framed, is what was named rightly."
         )
+        but = ": those of the labels, likely, are below" if lesson.mislabelled else ""
         return join(
             note(words) if few else None,
             page.group("beside" if few else "narrow", made),
-            self._wrong("The surest mistakes", self._shown.wrong),
-            self._wrong("The surest mistakes of validation photos", self._shown.wrong_validation),
+            self._wrong(f"The surest mistakes, of photos held out{but}", self._shown.wrong),
+            self._wrong("The surest mistakes, of validation photos", self._shown.wrong_validation),
         )
 
     def _confusion(self, heading: str, found: Figures) -> Markup:

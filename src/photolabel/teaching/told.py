@@ -347,11 +347,9 @@ def _doubts(lesson: Lesson) -> list[str]:
             lines.append(f"  {' = '.join(named[:3])}{f' = {len(named) - 3} more' if len(named) > 3 else ''}")
         lines += _more(len(contradictory))
     if across:
-        lines.append(
-            f"{several(len(across), 'photo is', 'photos are')} there to learn from and to judge by: not judged by"
-        )
+        lines.append(f"{several(len(across), 'photo is', 'photos are')} there to learn from too, and not judged by")
     if others:
-        lines.append(f"{several(len(others), 'photo is', 'photos are')} there more than once: used once")
+        lines.append(f"{several(len(others), 'photo is', 'photos are')} there more than once, and used once")
     if lesson.alike:
         of_two = sum(each.contradictory for each in lesson.alike)
         apart = sum(each.across for each in lesson.alike)
