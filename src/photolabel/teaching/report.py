@@ -208,14 +208,14 @@ class _Report:
             made.append(self._confusion("Of validation photos", self._held))
         few = len(lesson.labels) <= MOST
         words = (
-            "Rows are what photos show, columns what they were named. A cell is the darker the larger a part of its "
-            "row it is; on the diagonal, framed, is what was named rightly."
+            "Rows are what photos show, columns what they were named. The larger a part of its row a cell "
+            "is, the stronger is its colour; on the diagonal, framed, is what was named rightly."
         )
-        but = ": those of the labels, likely, are below" if lesson.mislabelled else ""
+        but = "Those that are likely mislabelled are below." if lesson.mislabelled else None
         return join(
             note(words) if few else None,
             page.group("beside" if few else "narrow", made),
-            self._wrong(f"The surest mistakes, of photos held out{but}", self._shown.wrong),
+            self._wrong("The surest mistakes, of photos held out", self._shown.wrong, but),
             self._wrong("The surest mistakes, of validation photos", self._shown.wrong_validation),
         )
 
@@ -234,7 +234,7 @@ class _Report:
             caption += f": {_PAIRS} of {len(often):,} pairs of classes"
         return page.table(caption, ["What it is", "Taken for", "Photos", ""], rows, numbers=[2, 3])
 
-    def _wrong(self, heading: str, photos: Sequence[Wrong]) -> Markup | None:
+    def _wrong(self, heading: str, photos: Sequence[Wrong], words: str | None = None) -> Markup | None:
         if not photos:
             return None
         made = [
@@ -248,7 +248,7 @@ class _Report:
             )
             for each in photos
         ]
-        return join(tag("h3", None, heading), page.cards(made, self._thumbnails))
+        return join(tag("h3", None, heading), note(words) if words else None, page.cards(made, self._thumbnails))
 
     # -- the head
 
@@ -298,8 +298,9 @@ class _Report:
             if fitted.folds
             else "No photo could be held out, so its probabilities are not calibrated."
         )
+        said = told.how(self._lesson)
         return join(
-            tag("p", None, foreign(f"{told.how(self._lesson)}. {how}")),
+            tag("p", None, foreign(f"{said[0].upper()}{said[1:]}."), f" {how}"),
             page.group(
                 "narrow",
                 page.table(
