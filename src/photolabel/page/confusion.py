@@ -22,8 +22,8 @@ _UPRIGHT = 6  # columns whose heads are written as usual; of more they stand on 
 def matrix(caption: str, names: Sequence[str], counts: NDArray[np.int64]) -> Markup:
     """Return the table of `counts`, (classes, classes): a row is a true class, a column what was said.
 
-    The larger a part of its row a cell is, the stronger is its colour: one on the diagonal, which is framed, and another
-    off it; the numbers say it as well. `names` are strangers' texts. Meant for at most MOST classes.
+    The larger a part of its row a cell is, the stronger is its colour: one on the diagonal, which is framed, and
+    another off it; the numbers say it as well. `names` are strangers' texts. Meant for at most MOST classes.
     """
     totals = counts.sum(axis=1).tolist()
 
