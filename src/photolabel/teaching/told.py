@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from ..confidence import share
 from ..output import columns, printable
 from ..page import percent, several
+from .shown import everyone, kinds
 
 if TYPE_CHECKING:
     from ..confidence import Share
     from .figures import Figures
-    from .lesson import Lesson, Repeated
+    from .lesson import Lesson
 
 HEADS = {"logistic": "logistic regression", "svm": "linear support vector machines"}
 
@@ -142,14 +143,6 @@ def text(lesson: Lesson, *, report: Path | None = None) -> str:
     return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
 
 
-def everyone(lesson: Lesson) -> tuple[tuple[str, ...], list[int]]:
-    """Return names and classes' indices of the photos that pairs tell of: those learnt from, then the others."""
-    held = lesson.validation
-    if held is None:
-        return lesson.photos.names, lesson.photos.truth.tolist()
-    return (*lesson.photos.names, *held.photos.names), [*lesson.photos.truth.tolist(), *held.photos.truth.tolist()]
-
-
 def how(lesson: Lesson) -> str:
     """Return what was fitted to which numbers."""
     head, origin = lesson.fitted.head, lesson.origin
@@ -200,17 +193,17 @@ def worst(found: Figures) -> list[int]:
     return sorted(there, key=lambda i: (found.classes[i].recall.value, -found.classes[i].recall.of, i))
 
 
+Curve: TypeAlias = Any  # of `points` and `needs`
+
+
+def curve(lesson: Lesson) -> Curve | None:
+    """Return how accuracy grows with the number of photos, where that is known."""
+    return getattr(lesson, "curve", None)
+
+
 def wanted(photos: int | None) -> str:
     """Return in words how many photos a class would need, of `Need.wanted`."""
     return "more photos would hardly help" if photos is None else f"about {several(photos, 'photo')}"
-
-
-def kinds(repeated: Iterable[Repeated]) -> tuple[list[Repeated], list[Repeated], list[Repeated]]:
-    """Return contents that are there several times: as several classes; else to learn and to judge by; the others."""
-    found: tuple[list[Repeated], list[Repeated], list[Repeated]] = ([], [], [])
-    for each in repeated:
-        found[0 if each.contradictory else 1 if each.across else 2].append(each)
-    return found
 
 
 # -- JSON
@@ -248,11 +241,11 @@ def confusions(found: Figures) -> list[tuple[int, int, int]]:
 
 
 def _curve(lesson: Lesson) -> dict[str, Any] | None:
-    curve = getattr(lesson, "curve", None)
-    if curve is None:
+    found = curve(lesson)
+    if found is None:
         return None
     return {
-        "points": [{"photos": each.photos, "accuracy": each.accuracy.record()} for each in curve.points],
+        "points": [{"photos": each.photos, "accuracy": each.accuracy.record()} for each in found.points],
         "needs": [
             {
                 "class": lesson.labels[each.index],
@@ -260,7 +253,7 @@ def _curve(lesson: Lesson) -> dict[str, Any] | None:
                 "recall": each.recall.record(),
                 "wanted": each.wanted,
             }
-            for each in curve.needs
+            for each in found.needs
         ],
     }
 
@@ -319,8 +312,8 @@ def _classes(lesson: Lesson) -> list[str]:
 
 
 def _needs(lesson: Lesson) -> list[str]:
-    curve = getattr(lesson, "curve", None)
-    if curve is None or not curve.needs:
+    found = curve(lesson)
+    if found is None or not found.needs:
         return []
     rows = [
         (
@@ -328,10 +321,10 @@ def _needs(lesson: Lesson) -> list[str]:
             f"{several(each.photos, 'photo')} now",
             wanted(each.wanted),
         )
-        for each in curve.needs[:_SHOWN]
+        for each in found.needs[:_SHOWN]
     ]
-    head = f"{several(len(curve.needs), 'class needs', 'classes need')} more photos; to halve the errors it takes"
-    return [f"{head}:", *columns(rows).splitlines(), *_more(len(curve.needs))]
+    head = f"{several(len(found.needs), 'class needs', 'classes need')} more photos; to halve the errors it takes"
+    return [f"{head}:", *columns(rows).splitlines(), *_more(len(found.needs))]
 
 
 def _doubts(lesson: Lesson) -> list[str]:
@@ -354,11 +347,9 @@ def _doubts(lesson: Lesson) -> list[str]:
             lines.append(f"  {' = '.join(named[:3])}{f' = {len(named) - 3} more' if len(named) > 3 else ''}")
         lines += _more(len(contradictory))
     if across:
-        lines.append(
-            f"{several(len(across), 'photo is', 'photos are')} there to learn from and to judge by: not judged by"
-        )
+        lines.append(f"{several(len(across), 'photo is', 'photos are')} there to learn from too, and not judged by")
     if others:
-        lines.append(f"{several(len(others), 'photo is', 'photos are')} there more than once: used once")
+        lines.append(f"{several(len(others), 'photo is', 'photos are')} there more than once, and used once")
     if lesson.alike:
         of_two = sum(each.contradictory for each in lesson.alike)
         apart = sum(each.across for each in lesson.alike)
