@@ -9,13 +9,17 @@ Keras itself is the extra `keras`; it is imported when a function is called.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from . import extras, spec, vgg
-from .errors import WeightsMismatchError
+from .errors import UsageError, WeightsMismatchError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    import numpy as np
+    from numpy.typing import NDArray
 
     from .spec import Layer, Spec
     from .vgg import Pooling, Shape, Weights
@@ -79,6 +83,46 @@ def weights(model: Any) -> Arrays:
             )
         found[str(layer.name)] = arrays[0], arrays[1]
     return found
+
+
+def tail(
+    family: Spec,
+    arrays: Arrays,
+    blocks: int,
+    shape: tuple[int, int, int],
+    head: tuple[NDArray[np.float32], NDArray[np.float32]],
+) -> Any:
+    """Return a `keras.Model` of a VGG's last convolutional `blocks` and a linear head, all of it trainable.
+
+    Its input is the map that the pooling before those blocks makes, float32 (N, height, width, channels) of the given
+    `shape`. Its layer `features` averages the last map over all places, float32 (N, channels), and its output is that of
+    the layer `logits`, float32 (N, classes). `arrays` are the weights of `family`, of which those of the blocks are
+    used, and `head` is the kernel (channels, classes) and the bias (classes,). Raises UsageError unless a block is left
+    before the last ones, and `MissingExtraError` without Keras.
+    """
+    with extras.needed("keras"):
+        import keras
+
+    kept = len(family.blocks) - blocks
+    if blocks < 1 or kept < 1:
+        raise UsageError(f"blocks={blocks!r}: expected 1 to {len(family.blocks) - 1} of the last ones of {family.name}.")
+    inner = replace(family, top=False, pooling=None).layers
+    begins = [layer.name for layer in inner].index(f"block{kept}_pool") + 1
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")  # whatever Keras is set to: what is learnt goes into a file of float32
+    try:
+        x = entering = keras.Input(shape)
+        for layer in inner[begins:]:
+            x = _layer(keras.layers, layer, None)(x)
+        features = keras.layers.GlobalAveragePooling2D(data_format=_LAST, name="features")(x)
+        logits = keras.layers.Dense(len(head[1]), name="logits")(features)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    model = keras.Model(entering, logits)
+    for layer in model.layers:
+        if layer.weights:
+            layer.set_weights([*(head if layer.name == "logits" else arrays[layer.name])])
+    return model
 
 
 def _model(
