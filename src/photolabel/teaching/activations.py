@@ -54,7 +54,7 @@ class Activations:
         told = [_FORMAT, origin.network, layer, origin.recipe.to_dict(), origin.precision, *self.shape]
         head = json.dumps(told, sort_keys=True).encode("ascii")
         self._head = head + b" " * (_HEAD - 1 - len(head)) + b"\n"
-        self._size = _ABOUT.size + 2 * math.prod(self.shape)
+        self._each = _ABOUT.size + 2 * math.prod(self.shape)
         self._store = store.Store(store.cache_folder() / FOLDER)
         self._name = f"{hashlib.sha256(head).hexdigest()[:32]}{ENDING}"
         self._lock = threading.Lock()
@@ -75,9 +75,9 @@ class Activations:
         return self._store.path(self._name)
 
     @property
-    def bytes(self) -> int:
+    def size(self) -> int:
         """How large the file is."""
-        return _HEAD + self._count * self._size
+        return _HEAD + self._count * self._each
 
     @property
     def empty(self) -> bool:
@@ -86,7 +86,7 @@ class Activations:
 
     def check_room(self, photos: int) -> None:
         """Raise `DiskFullError` where so many photos plainly do not fit: better said before long work than after."""
-        needed = (photos - self._count) * self._size
+        needed = (photos - self._count) * self._each
         free = shutil.disk_usage(self._store.folder).free
         if needed > free:
             raise DiskFullError(
@@ -114,7 +114,7 @@ class Activations:
         data = (maps / np.float32(scale)).astype("<f2").tobytes()
         record = _ABOUT.pack(photo, _checksum(photo, scale, data), scale) + data
         with self._lock, store.explained(self._store.folder):
-            os.lseek(self._descriptor, self.bytes, os.SEEK_SET)
+            os.lseek(self._descriptor, self.size, os.SEEK_SET)
             view = memoryview(record)
             while view:
                 view = view[os.write(self._descriptor, view) :]
@@ -133,8 +133,9 @@ class Activations:
             if photo not in self:
                 raise UsageError("the maps of a photo are not there any more: they were damaged. Start again.")
             with self._lock, store.explained(self._store.folder):
-                start = _HEAD + self._places[photo] * self._size
-                about, data = self._bytes(start, _ABOUT.size), self._bytes(start + _ABOUT.size + 2 * each * view, 2 * each)
+                start = _HEAD + self._places[photo] * self._each
+                about = self._at(start, _ABOUT.size)
+                data = self._at(start + _ABOUT.size + 2 * each * view, 2 * each)
             found[row] = np.frombuffer(data, "<f2").reshape(self.shape[1:])
             found[row] *= np.float32(_ABOUT.unpack(about)[2])
         return found
@@ -173,23 +174,23 @@ class Activations:
 
     def _found(self) -> int:
         """Find the records, cut off a last one that is not whole, and return how many there are."""
-        count, rest = divmod(os.fstat(self._descriptor).st_size - _HEAD, self._size)
+        count, rest = divmod(os.fstat(self._descriptor).st_size - _HEAD, self._each)
         if rest:
-            os.ftruncate(self._descriptor, _HEAD + count * self._size)
+            os.ftruncate(self._descriptor, _HEAD + count * self._each)
         for place in range(count):
-            about = self._bytes(_HEAD + place * self._size, _ABOUT.size)
+            about = self._at(_HEAD + place * self._each, _ABOUT.size)
             self._places[_ABOUT.unpack(about)[0]] = place
         return count
 
     def _read(self, place: int) -> tuple[bytes, bytes]:
         """The photo of a record and its numbers; of one that is damaged nothing."""
         with store.explained(self._store.folder):
-            record = self._bytes(_HEAD + place * self._size, self._size)
+            record = self._at(_HEAD + place * self._each, self._each)
         photo, checksum, scale = _ABOUT.unpack_from(record)
         data = record[_ABOUT.size :]
         return (photo, data) if checksum == _checksum(photo, scale, data) else (b"", b"")
 
-    def _bytes(self, start: int, size: int) -> bytes:
+    def _at(self, start: int, size: int) -> bytes:
         os.lseek(self._descriptor, start, os.SEEK_SET)
         data = bytearray()
         while len(data) < size and (more := os.read(self._descriptor, size - len(data))):
@@ -207,7 +208,10 @@ class Opened:
         self.averaged = True
 
     def both(self, pixels: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the features of prepared views, and the maps: uint8 (N, size, size, 3) -> two times float32 (N, ...)."""
+        """Return the features, float32 (N, numbers), and the maps, float32 (N, height, width, channels), of views.
+
+        `pixels` are uint8 (N, size, size, 3) RGB 0..255.
+        """
         features, maps = [], []
         for some in np.array_split(pixels, -(-len(pixels) // BATCH)):
             made = self._run.run(some.astype(np.float32))

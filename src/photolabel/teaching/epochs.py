@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..extras import needed
+from ..errors import UsageError
+from ..keras import BACKENDS, imported
 from .heads import cooled
 
 if TYPE_CHECKING:
@@ -61,11 +62,12 @@ class Trainer:
     """A Keras model of a network's end (`keras.tail`), and the optimizer that trains it."""
 
     def __init__(self, model: Any, *, learning_rate: float) -> None:
-        with needed("keras"):
-            import keras
-
+        keras = imported()
         self.model = model
         self.backend: str = keras.backend.backend()
+        if self.backend not in BACKENDS:
+            able = ", ".join(BACKENDS)
+            raise UsageError(f"Keras cannot train on {self.backend}: set KERAS_BACKEND to one of {able}.")
         self._optimizer = keras.optimizers.SGD(learning_rate, momentum=_MOMENTUM)
         self._optimizer.build(model.trainable_variables)
         model.compile(
@@ -74,16 +76,22 @@ class Trainer:
             loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="sum"),
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
+        self._numpy = keras.ops.convert_to_numpy
         self._looking = keras.Model(model.inputs, [model.get_layer("features").output, model.output])
 
     def look(self, photos: Seen) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the features and the logits of photos as they are looked at afterwards, float32 (photos, ...) both."""
-        features, logits = [], []
+        features: list[NDArray[np.float32]] = []
+        logits: list[NDArray[np.float32]] = []
         for some in np.array_split(np.arange(len(photos)), -(-len(photos) // BATCH)):
             maps = photos.maps.take([photos.digests[i] for i in some.tolist()], [photos.middle] * len(some))
             for found, made in zip((features, logits), self._looking.predict_on_batch(maps), strict=True):
                 found.append(np.asarray(made, np.float32))
         return np.concatenate(features), np.concatenate(logits)
+
+    def features(self, maps: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the features of a few maps: float32 (N, height, width, channels) -> float32 (N, channels)."""
+        return np.asarray(self._looking.predict_on_batch(maps)[0], np.float32)
 
     def train(
         self, photos: Seen, number: int, *, seed: int, step: Callable[[int, int], None] | None = None
@@ -114,9 +122,9 @@ class Trainer:
     def weights(self) -> dict[str, NDArray[np.float32]]:
         """What is trained, float32 copies by name: `block5_conv1/kernel`, ..., `logits/bias`."""
         return {
-            f"{layer.name}/{part}": np.array(array, np.float32)
+            f"{layer.name}/{part}": self._numbers(variable)
             for layer in self.model.layers
-            for part, array in zip(("kernel", "bias"), layer.get_weights(), strict=False)
+            for part, variable in zip(("kernel", "bias"), layer.weights, strict=False)
         }
 
     @weights.setter
@@ -128,14 +136,15 @@ class Trainer:
     @property
     def momentum(self) -> dict[str, NDArray[np.float32]]:
         """The state of the optimizer, float32 copies by number."""
-        return {
-            str(place): np.array(_numpy(each), np.float32) for place, each in enumerate(self._optimizer.variables)
-        }
+        return {str(place): self._numbers(each) for place, each in enumerate(self._optimizer.variables)}
 
     @momentum.setter
     def momentum(self, given: dict[str, NDArray[np.float32]]) -> None:
         for place, each in enumerate(self._optimizer.variables):
             each.assign(given[str(place)].reshape(each.shape).astype(each.dtype))
+
+    def _numbers(self, variable: Any) -> NDArray[np.float32]:
+        return np.array(self._numpy(variable.value), np.float32)
 
 
 def judge(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> tuple[float, float, float]:
@@ -162,9 +171,3 @@ def even(truth: NDArray[np.intp]) -> NDArray[np.float64]:
 def is_better(loss: float, least: float) -> bool:
     """Whether a loss is lower than the least before by more than chance makes it."""
     return math.isfinite(loss) and loss < least * (1 - 1e-3)
-
-
-def _numpy(variable: Any) -> Any:
-    import keras
-
-    return keras.ops.convert_to_numpy(variable)

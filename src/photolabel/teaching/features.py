@@ -81,9 +81,10 @@ def compute(
     """Return the features of all examples.
 
     `most` is how many there are (`Survey.photos`): so much room is made at once, and no more is used. `earlier` is
-    what a network was taught before (`adding.earlier`), whose features must be kept still. `beside` takes the maps of an
-    inner layer as well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step` is called with each
-    photo's name, and its error, when it is done. The same photos give the same numbers, whether kept or computed.
+    what a network was taught before (`adding.earlier`), whose features must be kept still. `beside` takes the maps of
+    an inner layer as well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step`
+    is called with each photo's name, and its error, when it is done. The same photos give the same numbers, whether
+    kept or computed.
 
     Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
     TruthError for more photos than `most`, and what going through the examples raises.
@@ -239,9 +240,7 @@ class _Run:
                 self._numbers[done.place] = self._numbers[self._done[done.digest]]
         return results
 
-    def _made(
-        self, pixels: NDArray[np.uint8], fresh: Sequence[tuple[int, bytes, Prepared]]
-    ) -> NDArray[np.float32]:
+    def _made(self, pixels: NDArray[np.uint8], fresh: Sequence[tuple[int, bytes, Prepared]]) -> NDArray[np.float32]:
         """The features of all views; the maps beside them are put where they are kept."""
         if isinstance(self._running, Opened):
             return self._running(pixels)
