@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 from .. import batch, writing
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
-from . import adding, backbone, examples, lesson, saving, solving
+from . import adding, backbone, checkpoint, examples, lesson, saving, solving, tuning
 from .lesson import FEW, UNWATCHED, Lesson, Step
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ def teach(
     engine: str = "openvino",
     head: Kind | None = None,
     strength: float | None = None,
+    fine_tune: int | None = None,
+    epochs: int | None = None,
+    learning_rate: float | None = None,
+    resume: bool = False,
     seed: int = 0,
     workers: int | None = None,
     seconds: float = batch.SECONDS,
@@ -70,6 +75,11 @@ def teach(
     `head` is `"logistic"` (default) or `"svm"`, with `add` by default what it was; `strength` is its C, by default
     chosen by cross-validation. The same photos and `seed` give the same file.
 
+    With `fine_tune`, how many of the last convolutional blocks of a VGG, those and the head are trained too, through
+    Keras, for `epochs` at most (30) at a `learning_rate` (SCHEDULE); see `tuning`. Photos of `validation`, else one in
+    five that is held out, say when to stop, and whether the frozen head is left as it is. It is kept after each epoch
+    how far it has come: `resume` goes on. `views` is then `"ten-crop"` by default, where the recipe crops.
+
     Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
     what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
     two classes, UsageError for arguments that do not go together, `MissingExtraError` without scikit-learn,
@@ -82,6 +92,9 @@ def teach(
     writing.check(written)
     with solving.one_thread():  # what is needed for it is there
         pass
+    tune = _tuning(fine_tune, epochs, learning_rate, resume, added=add is not None, kind=head or "logistic")
+    if tune is not None:
+        checkpoint.check(written, resume=resume)
     earlier = None if add is None else adding.earlier(Path(add))
     found = examples.find(listed, table=labels, include=include, exclude=exclude, limits=limits)
     there = found.survey(alone=earlier is None)
@@ -108,8 +121,16 @@ def teach(
         )
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, made)
+    if tune is not None:
+        made = tuning.base(made, layer=layer, blocks=tune.blocks)
+        if views is None:
+            most: Views = "mirror" if made.recipe.fit == "squash" else "ten-crop"
+            made = replace(made, recipe=replace(made.recipe, views=most))
     saving.check(written, made)
     with ExitStack() as stack:
+        tuner = None
+        if tune is not None:
+            tuner = stack.enter_context(tuning.Tuner(tune, made, written, seed=seed))
         decoders = batch.crew(workers, seconds=seconds, stack=stack)
         step.counted(there, held_there)
         return lesson.teach(
@@ -121,6 +142,7 @@ def teach(
             validation=held or (),
             most_validation=0 if held_there is None else held_there.photos,
             earlier=earlier,
+            tuner=tuner,
             kind=head or _kind(earlier),
             strength=strength,
             seed=seed,
@@ -131,6 +153,30 @@ def teach(
 
 def _kind(earlier: adding.Earlier | None) -> Kind:
     return "svm" if earlier is not None and earlier.taught.kind == "svm" else "logistic"
+
+
+def _tuning(
+    blocks: int | None, epochs: int | None, learning_rate: float | None, resume: bool, *, added: bool, kind: str
+) -> tuning.Options | None:
+    """What is asked of fine-tuning, None without. Raises UsageError for what does not go together."""
+    if blocks is None:
+        for name, value in (("epochs", epochs), ("learning_rate", learning_rate), ("resume", resume or None)):
+            if value is not None:
+                raise UsageError(
+                    f"{name}: goes with fine_tune (--fine-tune). Without it nothing is trained in epochs, and features "
+                    "that are kept are not computed again anyway."
+                )
+        return None
+    if added:
+        raise UsageError("fine_tune: what is fine-tuned is not added to. Teach anew, with all photos.")
+    if kind != "logistic":
+        raise UsageError(f"head {kind}: what is fine-tuned ends in a softmax. Expected logistic.")
+    return tuning.Options(
+        blocks=blocks,
+        epochs=tuning.EPOCHS if epochs is None else epochs,
+        learning_rate=tuning.LEARNING_RATE if learning_rate is None else learning_rate,
+        resume=resume,
+    )
 
 
 def _before(earlier: adding.Earlier | None) -> tuple[str, ...]:

@@ -69,6 +69,10 @@ def earlier(path: Path) -> Earlier:
             raise InvalidModelError(f"it has {len(model.labels)} labels, but was taught {len(how.counts)} classes.")
     except InvalidModelError as error:
         raise InvalidModelError(f"{path}: {error}") from None
+    if how.kind == taught.TUNED:
+        raise UsageError(
+            f"{path}: it was fine-tuned, network and head together, on just these photos: teach anew, with all photos."
+        )
     if not examples:
         raise UsageError(f"{path}: it does not list the photos that it was taught with: teach anew, with all photos.")
     stored = found.get("photolabel.precision", "fp32")
