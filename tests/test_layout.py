@@ -18,8 +18,8 @@ ROOMS = [
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
-    "page", "evaluate", "teaching", "bench",
-    "keras", "keras_compat",
+    "page", "evaluate", "keras", "teaching", "bench",
+    "keras_compat",
     "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room

@@ -17,10 +17,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from photolabel import page
 from photolabel.confidence import Share, share
-from photolabel.draw import reliability
+from photolabel.draw import chart
 from photolabel.draw.scene import Box, Scene
 from photolabel.errors import CorruptPhotoError
-from photolabel.page import Card, Markup, Section, Thumbnails, Tile, join, tag
+from photolabel.page import Card, Markup, Section, Thumbnails, Tile, frame, join, tag
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202egpj.\x1b[31m\0\udcff\ufffe"
 
@@ -327,12 +327,12 @@ def style() -> str:
 
 def test_the_dark_has_another_colour_for_each_of_a_drawing() -> None:
     dark = style().partition("prefers-color-scheme: dark")[2]
-    for colour in reliability.COLOURS:
+    for colour in chart.COLOURS:
         assert f'[fill="{colour}"]' in dark or f'[stroke="{colour}"]' in dark, colour
 
 
 def test_the_style_is_no_markup() -> None:
-    assert not set("<&") & set(page._style()) and "/*" not in page._style()
+    assert not set("<&") & set(frame._style()) and "/*" not in frame._style()
 
 
 def luminance(colour: str) -> float:

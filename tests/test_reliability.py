@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from photolabel.confidence import Bins, bins
+from photolabel.draw import chart, scene
 from photolabel.draw import reliability as drawing
-from photolabel.draw import scene
 from photolabel.draw.reliability import reliability
 from photolabel.errors import UsageError
 
@@ -100,4 +100,4 @@ def test_other_endings(tmp_path: Path) -> None:
 
 def test_its_colours_are_the_ones_it_names() -> None:
     text = scene.svg(reliability(some(), some(1.0), title="x")).decode()
-    assert set(re.findall(r'="(#[0-9a-f]{6})"', text)) <= set(drawing.COLOURS)
+    assert set(re.findall(r'="(#[0-9a-f]{6})"', text)) <= set(chart.COLOURS)

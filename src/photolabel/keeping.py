@@ -39,7 +39,7 @@ _OURS = (_RECORD, ".lock")
 _AT_WORK = 3600.0  # seconds without a change after which what no lock protects counts as left behind
 _FORGOTTEN = 30 * 86400.0  # seconds: a digest records no path, so only its age says that nobody may need it
 # Of the cache, each with a keeper of its own.
-_FOLDERS = ("calibrations", "digests", "features", "imported", "runs", "undo")
+_FOLDERS = ("activations", "calibrations", "digests", "features", "imported", "runs", "undo")
 
 
 @dataclass(frozen=True, kw_only=True)

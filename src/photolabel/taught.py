@@ -26,6 +26,7 @@ from .errors import InvalidModelError, UsageError
 from .images import Recipe
 
 FORMAT = 1
+TUNED = "fine-tuned"  # the kind of a head that was trained together with the network under it
 KEY_BYTES = 16  # of a photo's SHA-256: enough that no two photos share them
 TAUGHT, EXAMPLES = "photolabel.taught", "photolabel.examples"
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -64,9 +65,9 @@ class Known:
 class Taught:
     """How a network was taught.
 
-    `kind` is the head's, `strength` that of its regularisation, `counts` how many examples each class had. `floor` is
-    the familiarity below which a photo shows none of the classes, -1..1; None where that was not learnt. `report` is
-    what the teaching found out, as plain values of JSON.
+    `kind` is the head's, `TUNED` where the network under it was trained with it, `strength` that of its regularisation,
+    `counts` how many examples each class had. `floor` is the familiarity below which a photo shows none of the classes,
+    -1..1; None where that was not learnt. `report` is what the teaching found out, as plain values of JSON.
     """
 
     origin: Origin

@@ -96,7 +96,7 @@ def recorded(prediction: Prediction) -> dict[str, Any]:
     """Return the record of a photo, whose error is in the words of the command line."""
     record = prediction.record()
     if record["error"] is not None:
-        record["error"]["message"] = record["error"]["message"].replace("Limits.pixels", "--max-pixels")
+        record["error"]["message"] = in_words(record["error"]["message"])
     return record
 
 
@@ -107,6 +107,11 @@ def telling(photo: str) -> Iterator[None]:
         yield
     except PhotoError as error:
         raise type(error)(f"{photo}: {error}") from None
+
+
+def in_words(message: str) -> str:
+    """What is wrong with a photo, in the words of the command line."""
+    return message.replace("Limits.pixels", "--max-pixels")
 
 
 def is_named(args: argparse.Namespace, photo: str) -> bool:

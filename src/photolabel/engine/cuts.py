@@ -131,7 +131,8 @@ def names(model: Any) -> list[str]:
 def _no_such_layer(layer: str, model: Any) -> UsageError:
     every = [name for node in model.graph.node for name in node.output if name]
     close = difflib.get_close_matches(layer, names(model), n=3) or difflib.get_close_matches(layer, every, n=3)
-    return UsageError(f"the network has no layer {layer!r}. Close: {', '.join(close) or 'none'}.")
+    told = f"Close: {', '.join(close)}." if close else f"Its last ones: {', '.join(names(model)[-6:])}."
+    return UsageError(f"the network has no layer {layer!r}. {told}")
 
 
 def _resize(source: Any, size: tuple[int | None, int | None]) -> None:

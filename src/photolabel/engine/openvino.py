@@ -184,7 +184,8 @@ class OpenVINO:
 
     def _compiled(self, network: Path | bytes, path: Path, cut: Cut) -> Any:
         once = " (once)" if cut == WHOLE else ""
-        with progress.status(f"compiling {path.stem} for this processor{once} ..."):
+        name = "the network" if path.name.startswith(".") else path.stem  # a file that has not got its name yet
+        with progress.status(f"compiling {name} for this processor{once} ..."):
             try:
                 return self._core.compile_model(self._core.read_model(network), "CPU", self._options)
             except RuntimeError:

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import metadata, models, taught
 from ..errors import InvalidModelError, UsageError, WeightsMismatchError
+from ..member import Network
 from ..taught import Known, Origin, Taught
+from .backbone import Backbone
+from .saving import source_of
 
 if TYPE_CHECKING:
-    from .backbone import Backbone
+    from ..models import Model
 
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """A taught network's classes, in the order of its labels, how it was taught, and the photos it was taught with."""
+    """A taught network, how it was taught, and the photos it was taught with; `stored` is its file's own precision."""
 
-    labels: tuple[str, ...]
+    path: Path
+    model: Model
     taught: Taught
     examples: tuple[Known, ...]
+    stored: str = "fp32"
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its classes, in their order."""
+        return tuple(label.name for label in self.model.labels)
+
+    def backbone(self, *, threads: int | None = None, engine: str = "openvino") -> Backbone:
+        """Return the frozen network under the head, read from the file itself, where all of it still is.
+
+        Raises UsageError for one that was made into 8-bit integers after it was taught: features would be others.
+        """
+        origin = self.taught.origin
+        if (self.stored == "int8") != (origin.precision == "int8"):
+            raise UsageError(
+                f"{self.path}: it was made into 8-bit integers after it was taught. Add to the one that it was made "
+                "from, or teach anew, with all photos."
+            )
+        source = self.model.source.removeprefix(source_of(origin))
+        return Backbone(
+            model=replace(self.model, name=origin.name, source=source),
+            network=Network(path=self.path, precision=origin.precision, threads=threads, runtime=engine),
+            layer=origin.layer,
+            recipe=origin.recipe,
+            source=origin,
+        )
 
 
 def earlier(path: Path) -> Earlier:
@@ -39,9 +69,14 @@ def earlier(path: Path) -> Earlier:
             raise InvalidModelError(f"it has {len(model.labels)} labels, but was taught {len(how.counts)} classes.")
     except InvalidModelError as error:
         raise InvalidModelError(f"{path}: {error}") from None
+    if how.kind == taught.TUNED:
+        raise UsageError(
+            f"{path}: it was fine-tuned, network and head together, on just these photos: teach anew, with all photos."
+        )
     if not examples:
         raise UsageError(f"{path}: it does not list the photos that it was taught with: teach anew, with all photos.")
-    return Earlier(labels=tuple(label.name for label in model.labels), taught=how, examples=examples)
+    stored = found.get("photolabel.precision", "fp32")
+    return Earlier(path=path, model=model, taught=how, examples=examples, stored=stored)
 
 
 def check_backbone(wanted: Origin, backbone: Backbone) -> None:
@@ -58,4 +93,23 @@ def check_backbone(wanted: Origin, backbone: Backbone) -> None:
             raise WeightsMismatchError(
                 f"this head is for another backbone: its {what} is {want}; this one's is {came}. Give the one that it "
                 "was taught on, or teach anew, with all photos."
+            )
+
+
+def check_options(
+    found: Earlier, *, layer: str | None, recipe: str | None, views: str | None, precision: str | None
+) -> None:
+    """Raise UsageError if one of them, None where it was not given, is another than what `found` was taught with."""
+    origin = found.taught.origin
+    told = (
+        ("layer", origin.layer, layer),
+        ("recipe", origin.recipe.name, recipe),
+        ("views", origin.recipe.views, views),
+        ("precision", origin.precision, precision),
+    )
+    for what, want, came in told:
+        if came is not None and came != want:
+            raise UsageError(
+                f"{found.path} was taught with {what} {want}, not {came}, and what is added must be looked at in the "
+                f"same way: leave {what} out, or teach anew, with all photos."
             )

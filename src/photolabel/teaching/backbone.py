@@ -31,13 +31,15 @@ class Backbone:
     """A network, the layer to read, and the recipe by which it looks at photos.
 
     `model` says what it is, without labels where it has no classes of its own. Of a `layer` that is a map, such as
-    `block5_pool` of a VGG, the average over all places is taken. `recipe` may have several views of one size.
+    `block5_pool` of a VGG, the average over all places is taken. `recipe` may have several views of one size. `source`
+    says what it is where its file is another than that of the network itself: one that was taught on it.
     """
 
     model: Model
     network: Network
     layer: str
     recipe: Recipe
+    source: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.recipe.views == "dense":
@@ -71,6 +73,8 @@ class Backbone:
     @cached_property
     def origin(self) -> Origin:
         """What a taught network's file says of it: all that its features depend on."""
+        if self.source is not None:
+            return self.source
         return Origin(
             name=self.model.name,
             network=self.digest,
@@ -159,6 +163,11 @@ def find(
             found = None
         if found is None:
             raise
+        if precision == "int8":
+            raise UsageError(
+                f"{weights}: weights without dense layers run as fp32 or bf16. For 8-bit integers teach first: "
+                "photolabel export FILE.onnx --precision int8 -o FILE8.onnx."
+            ) from None
         return replace(found, layer=layer or found.layer, recipe=replace(found.recipe, views=views))
     return Backbone(
         model=known,

@@ -104,11 +104,14 @@ class Examples:
         listed = self._listed()
         counts = Counter(example.name for example in self._examples(left_out, met, listed))
         if not counts:
-            raise TruthError(f"there are no photos to learn from. {_ADVICE}.")
+            raise TruthError(
+                f"there are no photos to {'learn from' if self._classes is None else 'judge by'}. {_ADVICE}."
+            )
         if alone and len(counts) < 2 and self._classes is None:
             (name, count) = counts.popitem()
             raise TruthError(
-                f"all {count:,} photos are of one class, {name!r}: to tell classes apart takes at least two. {_ADVICE}."
+                f"there are photos of one class only, {name!r} ({count:,}): to tell classes apart takes at least two. "
+                f"{_ADVICE}."
             )
         empty = tuple(sorted(self._empty(met))) if listed is None else ()
         unused = listed.unused if listed is not None and self._given else 0
@@ -122,7 +125,7 @@ class Examples:
     ) -> Iterator[Example]:
         """`met` takes the folders, by the number of their source and their name in it, that photos lie in."""
         if listed is not None and not self._given:
-            folder = os.path.dirname(os.path.abspath(self._table or ""))  # noqa: PTH100, PTH120
+            folder = os.path.dirname(self._table or "")  # noqa: PTH120
             for name, label in listed.entries():
                 path = os.path.join(folder, name)  # noqa: PTH118  # as the table has it
                 if "\\" in name and not os.path.lexists(path):  # a table that was made on Windows
@@ -209,7 +212,10 @@ def class_name(text: str) -> str:
 def _by_folder(item: Item, top: str | None) -> str:
     """The name of the photo's folder; `top` is the source that it was found in."""
     if top is not None and item.photo != top and not os.path.split(_within(item.photo, top))[0]:
-        raise TruthError(f"{item.photo}: it lies directly in {top}, so that no folder names its class. {_ADVICE}.")
+        raise TruthError(
+            f"{item.photo}: it lies directly in {top}, so that no folder names its class. If {top} is its class, give "
+            f"the folder above. {_ADVICE}."
+        )
     where = os.path.abspath(item.photo) if item.path == item.photo else item.photo  # noqa: PTH100
     folder = os.path.basename(os.path.dirname(where))  # noqa: PTH119, PTH120
     try:

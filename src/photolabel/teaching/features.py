@@ -20,6 +20,7 @@ from ..errors import PhotoError, TruthError, UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from ..prepared import File, Prepared
 from ..taught import KEY_BYTES
+from . import activations
 from .backbone import Opened
 from .kept import Kept
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ..images import Recipe
     from ..sources import Item
+    from .activations import Activations
     from .adding import Earlier
     from .examples import Example
 
@@ -66,26 +68,29 @@ class Features:
 
 def compute(
     examples: Iterable[Example],
-    running: Opened,
+    running: Opened | activations.Opened,
     decoders: Decoders,
     *,
     most: int,
     limits: Limits = DEFAULT_LIMITS,
     earlier: Earlier | None = None,
+    beside: Activations | None = None,
     step: Callable[[str, PhotoError | None], None] | None = None,
     timing: Timing | None = None,
 ) -> Features:
     """Return the features of all examples.
 
     `most` is how many there are (`Survey.photos`): so much room is made at once, and no more is used. `earlier` is
-    what a network was taught before (`adding.earlier`), whose features must be kept still. `step` is called with each
-    photo's name, and its error, when it is done. The same photos give the same numbers, whether kept or computed.
+    what a network was taught before (`adding.earlier`), whose features must be kept still. `beside` takes the maps of
+    an inner layer as well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step`
+    is called with each photo's name, and its error, when it is done. The same photos give the same numbers, whether
+    kept or computed.
 
     Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
     TruthError for more photos than `most`, and what going through the examples raises.
     """
     with Kept(running.backbone.origin, running.dimensions) as kept:
-        run = _Run(running, kept, most, earlier, limits)
+        run = _Run(running, kept, most, earlier, beside, limits)
         return run.features(examples, running.backbone.recipe, decoders, step, timing)
 
 
@@ -100,8 +105,16 @@ class _Done:
 
 
 class _Run:
-    def __init__(self, running: Opened, kept: Kept, most: int, earlier: Earlier | None, limits: Limits) -> None:
-        self._running, self._kept, self._limits = running, kept, limits
+    def __init__(
+        self,
+        running: Opened | activations.Opened,
+        kept: Kept,
+        most: int,
+        earlier: Earlier | None,
+        beside: Activations | None,
+        limits: Limits,
+    ) -> None:
+        self._running, self._kept, self._beside, self._limits = running, kept, beside, limits
         known = () if earlier is None else earlier.examples
         self._numbers = np.empty((len(known) + most, *kept.shape), np.float32)
         self._digests: list[bytes] = []
@@ -194,7 +207,7 @@ class _Run:
             return None
         hashed = hashlib.sha256(data)
         numbers = self._kept.get(hashed.digest())
-        if numbers is None:
+        if numbers is None or (self._beside is not None and hashed.digest() not in self._beside):
             return None
         self._numbers[place] = numbers
         return File(sha256=hashed.hexdigest(), bytes=len(data))
@@ -218,7 +231,7 @@ class _Run:
                 self._done[digest] = place
                 fresh.append((place, digest, each))
         if fresh:
-            made = self._running(np.stack([view for _, _, each in fresh for view in each.views]))
+            made = self._made(np.stack([view for _, _, each in fresh for view in each.views]), fresh)
             for (place, digest, _), numbers in zip(fresh, made.reshape(-1, *self._kept.shape), strict=True):
                 self._numbers[place] = numbers
                 self._kept.put(digest, numbers)
@@ -226,6 +239,16 @@ class _Run:
             if done.error is None and not done.from_cache and self._done[done.digest] != done.place:
                 self._numbers[done.place] = self._numbers[self._done[done.digest]]
         return results
+
+    def _made(self, pixels: NDArray[np.uint8], fresh: Sequence[tuple[int, bytes, Prepared]]) -> NDArray[np.float32]:
+        """The features of all views; the maps beside them are put where they are kept."""
+        if isinstance(self._running, Opened):
+            return self._running(pixels)
+        made, maps = self._running.both(pixels)
+        assert self._beside is not None
+        for (_, digest, _), each in zip(fresh, maps.reshape(-1, *self._beside.shape), strict=True):
+            self._beside.put(digest, each)
+        return made
 
 
 class _Sparing:

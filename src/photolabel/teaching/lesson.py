@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import taught
 from ..confidence import share
 from ..errors import TruthError
 from ..images import DEFAULT_LIMITS, Limits
@@ -22,15 +23,19 @@ if TYPE_CHECKING:
     from ..confidence import Share
     from ..errors import PhotoError
     from ..models import Model
+    from ..taught import Origin
     from .adding import Earlier
     from .backbone import Backbone
     from .doubts import Mislabelled, Pair
+    from .epochs import Epoch
     from .examples import Example, Survey
     from .familiar import Familiar
     from .features import Failure, Features
     from .figures import Figures
     from .heads import Fitted
     from .solving import Kind
+    from .tuned import Network
+    from .tuning import Tuned, Tuner
 
 FEW = 20  # photos of a class, in the middle: with fewer, each is learnt from its mirror image as well
 
@@ -40,12 +45,16 @@ class Step:
     """What to call while it lasts; nothing by default.
 
     `counted` is called with what is there to learn from, and to judge by; `photo` with the name of each photo that is
-    done, and its error; `fit` with how many fits are done, and how many there are.
+    done, and its error; `fit` with how many fits are done, and how many there are. While a network is fine-tuned,
+    `epoch` is called with each epoch, those of an earlier start and the frozen head included, and `train` with how many
+    photos of an epoch are done, and how many there are.
     """
 
     counted: Callable[[Survey, Survey | None], None] = lambda learnt, held: None
     photo: Callable[[str, PhotoError | None], None] | None = None
     fit: Callable[[int, int], None] | None = None
+    epoch: Callable[[Epoch], None] | None = None
+    train: Callable[[int, int], None] | None = None
 
 
 UNWATCHED = Step()
@@ -64,6 +73,15 @@ class Photos:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def some(self, chosen: NDArray[np.bool_]) -> Photos:
+        """Return some of them; `chosen` is bool (photos,)."""
+        rows = np.flatnonzero(chosen).tolist()
+        return Photos(
+            names=tuple(self.names[i] for i in rows),
+            truth=self.truth[rows],
+            digests=tuple(self.digests[i] for i in rows),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +117,7 @@ class Validation:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lesson:
-    """What came of a teaching.
+    """What came of a teaching: the file `out`, whose network is `model`, on the frozen network that `origin` tells of.
 
     `photos` were learnt from; each is judged by heads that had not seen it, in `fitted`, of which `figures` are made.
     `validation` is of the photos that were given for that, None without. Indices of `mislabelled` are of `photos`;
@@ -107,10 +125,16 @@ class Lesson:
     one class they are learnt from once, as several not at all. `failures` could not be read. `from_cache` counts the
     photos whose features were kept, and `earlier` those that were taught before, of which `corrected` have another
     class now.
+
+    `tuned` is of fine-tuning, None without. Where it made a better network (`tuned.best` above 0), that is judged by
+    held-out photos alone, not by cross-validation: `validation` is of them, whether they were given or held out of
+    `photos`; no photo is judged in `figures`; and of `fitted`, `head` and `temperature` are the tuned network's, all
+    else is still of the frozen heads, by which `mislabelled` is found.
     """
 
     out: Path
     model: Model
+    origin: Origin
     labels: tuple[str, ...]
     photos: Photos
     fitted: Fitted
@@ -125,6 +149,7 @@ class Lesson:
     earlier: int = 0
     corrected: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
+    tuned: Tuned | None = None
 
 
 def teach(
@@ -137,6 +162,7 @@ def teach(
     validation: Iterable[Example] = (),
     most_validation: int = 0,
     earlier: Earlier | None = None,
+    tuner: Tuner | None = None,
     kind: Kind = "logistic",
     strength: float | None = None,
     seed: int = 0,
@@ -146,47 +172,67 @@ def teach(
 ) -> Lesson:
     """Teach a linear head on `backbone` the classes of `examples`, write the network to `out`, return what was found.
 
-    `most` and `most_validation` are how many examples there are. `earlier` is what is added to. `kind`, `strength` and
-    `seed` are as of `heads.fit`. Features that are kept from earlier are not computed again, whatever happens after.
+    `most` and `most_validation` are how many examples there are. `earlier` is what is added to. `tuner` fine-tunes
+    `backbone` as well, which it was made for. `kind`, `strength` and `seed` are as of `heads.fit`. Features that are
+    kept from earlier are not computed again, whatever happens after.
 
     Raises TruthError where what can be read does not show two classes, or nothing of one; UsageError for what does not
     go together, `OutputError` where `out` cannot be written, and what going through the examples raises.
     """
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, backbone)
-    with backbone.open() as running:
-        learnt = compute(
-            examples, running, decoders, most=most, limits=limits, earlier=earlier, step=step.photo, timing=timing
+    middle = judging = backbone.recipe.middle
+    if tuner is not None:
+        learnt, held = tuner.look(
+            (examples, most), (validation, most_validation), decoders, limits=limits, step=step.photo, timing=timing
         )
-        held = compute(
-            validation, running, decoders, most=most_validation, limits=limits, step=step.photo, timing=timing
-        )
+        judging = 0  # the only view
+    else:
+        with backbone.open() as running:
+            saving.check_head(running)
+            learnt = compute(
+                examples, running, decoders, most=most, limits=limits, earlier=earlier, step=step.photo, timing=timing
+            )
+            held = compute(
+                validation, running, decoders, most=most_validation, limits=limits, step=step.photo, timing=timing
+            )
     labels = _labels(learnt, earlier)
     rows, repeated, judged = _once(learnt, held)
     _check_classes(learnt, rows, labels)
-    middle = backbone.recipe.middle
     plain, views = _parted(learnt.numbers, rows, middle)
     photos = _photos(learnt, rows, labels)
     others = _photos(held, judged, labels)
-    compared = np.concatenate([plain, held.numbers[judged, middle]]) if len(others) else plain
+    unseen = held.numbers[judged, judging]
+    compared = np.concatenate([plain, unseen]) if len(others) else plain
     mine = np.arange(len(compared)) < len(photos)
     alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
     del compared
-    together = [(pair.one, pair.other) for pair in alike if pair.other < len(photos)]
+    groups = doubts.together(len(photos), [(pair.one, pair.other) for pair in alike if pair.other < len(photos)])
     fitted = heads.fit(
         plain,
         photos.truth,
         classes=len(labels),
         kind=kind,
         strength=strength,
-        groups=doubts.together(len(photos), together),
+        groups=groups,
         views=views,
         seed=seed,
         progress=step.fit,
     )
     known = familiar.learn(plain, photos.truth, fitted.fold, classes=len(labels))
     made = figures.figures(fitted.probabilities, photos.truth, fitted.judged)
-    judgement = _judged(fitted, known, others, held.numbers[judged, middle]) if len(others) else None
+    judgement = _judged(fitted, known, others, unseen) if len(others) else None
+    mislabelled = doubts.mislabelled(fitted.probabilities, photos.truth, fitted.judged)
+    told, network = None, None
+    if tuner is not None:
+        told, network = tuner.tune(
+            photos, others, fitted, plain, views, groups, labels=labels, epoch=step.epoch, progress=step.train
+        )
+    if told is not None and network is not None:
+        backbone, known = network.backbone, network.known
+        fitted = replace(fitted, head=network.head, temperature=network.temperature)
+        made = figures.figures(fitted.probabilities, photos.truth, np.zeros(len(photos), bool))
+        judgement = _of_held(network, others if len(others) else photos.some(told.held))
     model = saving.save(
         out,
         backbone,
@@ -195,37 +241,42 @@ def teach(
         labels=labels,
         examples=saving.known(photos.names, photos.truth, photos.digests),
         averaged=learnt.averaged,
-        kind=kind,
+        kind=kind if network is None else taught.TUNED,
         strength=fitted.head.strength,
         seed=seed,
-        report=_report(fitted, made, judgement, labels),
+        report=_report(fitted, made, judgement, labels) | ({} if told is None else told.report()),
         centres=known.centres,
         floor=known.floor,
     )
+    if tuner is not None:
+        tuner.done()
     return Lesson(
         out=out,
         model=model,
+        origin=backbone.origin,
         labels=labels,
         photos=photos,
         fitted=fitted,
         figures=made,
         familiar=known,
         validation=judgement,
-        mislabelled=doubts.mislabelled(fitted.probabilities, photos.truth, fitted.judged),
+        mislabelled=mislabelled,
         alike=alike,
         repeated=repeated,
         failures=(*learnt.failures, *held.failures),
         from_cache=learnt.from_cache + held.from_cache,
         earlier=0 if earlier is None else len(earlier.examples),
         corrected=learnt.corrected,
-        remarks=tuple(dict.fromkeys([*learnt.remarks, *held.remarks])),
+        remarks=tuple(dict.fromkeys([*learnt.remarks, *held.remarks, *(told.remarks if told is not None else ())])),
+        tuned=told,
     )
 
 
 def _labels(learnt: Features, earlier: Earlier | None) -> tuple[str, ...]:
     """The names of the classes: those of before in their old order, then the new ones."""
     before = () if earlier is None else earlier.labels
-    return (*before, *sorted({*learnt.names} - {*before}))
+    new = {*learnt.names, *(failure.name for failure in learnt.failures)}
+    return (*before, *sorted(new - {*before}))
 
 
 def _once(learnt: Features, held: Features) -> tuple[NDArray[np.intp], tuple[Repeated, ...], NDArray[np.intp]]:
@@ -303,6 +354,15 @@ def _judged(fitted: Fitted, known: Familiar, photos: Photos, numbers: NDArray[np
     )
 
 
+def _of_held(network: Network, photos: Photos) -> Validation:
+    return Validation(
+        photos=photos,
+        probabilities=network.probabilities,
+        figures=figures.figures(network.probabilities, photos.truth),
+        strange=share(int((network.scores < network.known.floor).sum()), len(photos)),
+    )
+
+
 def _report(fitted: Fitted, made: Figures, judgement: Validation | None, labels: Sequence[str]) -> dict[str, Any]:
     """What the network's file says of how good it is, in plain values."""
 
@@ -315,7 +375,7 @@ def _report(fitted: Fitted, made: Figures, judgement: Validation | None, labels:
     return {
         "folds": fitted.folds,
         "temperature": fitted.temperature,
-        "cross_validation": told(made) if fitted.folds else None,
+        "cross_validation": told(made) if made.accuracy.of else None,
         "validation": None if judgement is None else told(judgement.figures),
     }
 

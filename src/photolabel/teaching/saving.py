@@ -14,13 +14,13 @@ from .. import engine, graph, images, metadata, models, store, taught, writing
 from ..errors import InvalidModelError, UsageError
 from ..graph.head import with_head
 from ..labels import Label
-from ..taught import KEY_BYTES, Known, Taught
+from ..taught import KEY_BYTES, Known, Origin, Taught
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..models import Model
-    from .backbone import Backbone
+    from .backbone import Backbone, Opened
 
 _CARRIED = ("photolabel.precision", "photolabel.calibration")  # of a backbone in 8-bit integers
 _PARTS = 2  # of an example's path that are kept: no more than it takes to know it again
@@ -55,13 +55,11 @@ def save(
     same arguments give the same bytes. Raises UsageError for arguments that do not fit together, `OutputError` where
     the file cannot be written, and `InvalidModelError` for a backbone whose file was changed or that takes no head.
     """
-    writing.check(out)
     if weights.shape[-1:] != (len(labels),) or len(set(labels)) != len(labels):
         raise UsageError(f"expected one name for each of the head's classes, {weights.shape[-1:]}, all different.")
     if (centres is None) != (floor is None):
         raise UsageError("expected both the centres of the classes and the floor of familiarity, or neither.")
-    if out.exists() and out.samefile(backbone.network.path):
-        raise UsageError(f"{out} is the very file that the backbone is read from: choose another.")
+    check(out, backbone)
     told = Taught(
         origin=backbone.origin,
         kind=kind,
@@ -92,6 +90,39 @@ def save(
     return models.read(out)
 
 
+def check(out: Path, backbone: Backbone) -> None:
+    """Raise `OutputError` or UsageError if a network taught on `backbone` can plainly not be written to `out`.
+
+    The file that a backbone is read from is not written over, unless it was taught itself and is added to.
+    """
+    writing.check(out)
+    if backbone.source is None and out.exists() and out.samefile(backbone.network.path):
+        raise UsageError(f"{out} is the very file that the backbone is read from: choose another.")
+
+
+def check_head(running: Opened) -> None:
+    """Raise UsageError or `InvalidModelError` for a layer that takes no head, such as one behind the classes' scores.
+
+    Better said before photos are looked at than after.
+    """
+    nothing = np.zeros((running.dimensions, 2), np.float32)
+    backbone = running.backbone
+    with_head(
+        backbone.network.path,
+        backbone.layer,
+        nothing,
+        nothing[0],
+        averaged=running.averaged,
+        centres=nothing,
+        describe={},
+    )
+
+
+def source_of(origin: Origin) -> str:
+    """Return the words that a taught network's source begins with, before that of the network under it."""
+    return f"a head taught on layer {origin.layer} of {origin.name}, {origin.network}: "
+
+
 def known(photos: Sequence[str], truth: NDArray[np.intp], digests: Sequence[bytes]) -> list[Known]:
     """Return photos as a network's file lists them: each content once, in their order.
 
@@ -114,7 +145,7 @@ def _described(out: Path, backbone: Backbone, labels: Sequence[str]) -> dict[str
         name=out.stem if out.stem.isprintable() and 1 <= len(out.stem) <= 100 else "taught",
         recipes=(recipe, *(each for each in model.recipes if each.name != recipe.name)),
         labels=tuple(Label(index, None, label) for index, label in enumerate(labels)),
-        source=f"a head taught on layer {backbone.layer} of {model.name}, {backbone.digest}: {model.source}",
+        source=f"{source_of(backbone.origin)}{model.source}",
         licence=model.licence,
     )
     stored = metadata.read(backbone.network.path)
@@ -128,7 +159,9 @@ def _try(
     folder = resources.files("photolabel").joinpath("data", "calibration")
     photo = min(folder.iterdir(), key=lambda each: each.name)
     pixels = images.prepare(images.read(photo.read_bytes()), backbone.recipe.plain)[np.newaxis]
-    running = replace(backbone.network, path=path).open(engine.Cut(layers=(backbone.layer, graph.LOGITS)))
+    precision = "int8" if backbone.precision == "int8" else "fp32"  # of what is computed, bf16 would show little
+    network = replace(backbone.network, path=path, precision=precision)
+    running = network.open(engine.Cut(layers=(backbone.layer, graph.LOGITS)))
     try:
         found = running.run(pixels)
     finally:
