@@ -143,21 +143,6 @@ def test_many_photos_choose_by_some_of_them(photos: int, monkeypatch: pytest.Mon
     assert found.folds == (10 if photos == 60 else 5)
 
 
-def test_some_photos_are_a_like_share_of_each_class_and_whole_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heads, "_ENOUGH", 100)
-    truth = np.repeat([0, 1, 2], [800, 196, 4])
-    groups = np.arange(1000) // 2
-    some = heads._some(truth, groups, seed=0)
-    assert np.bincount(truth[some]).tolist() == [80, 20, 4]
-    assert (np.diff(some) > 0).all()
-    halved = [np.count_nonzero(groups[some] == each) == 1 for each in np.unique(groups[some])]
-    assert sum(halved) <= 3  # at the edge of a class
-    assert (some == heads._some(truth, groups, seed=0)).all()
-    assert (some != heads._some(truth, groups, seed=1)).any()
-    monkeypatch.setattr(heads, "_ENOUGH", 1000)
-    assert (heads._some(truth, groups, seed=0) == np.arange(1000)).all()
-
-
 # -- how sure
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
-from .folds import NEVER, deal
+from .folds import NEVER, deal, portion
 from .solving import Kind, Rows, one_thread
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def fit(
 
     tried: list[Tried] = []
     with one_thread():
-        some = _some(truth, groups, seed=seed)
+        some = portion(truth, groups, share=_ENOUGH / max(photos, 1), least=10, seed=seed)
         if folds and strength is None and len(some) < photos:
             part = Rows(features[some], truth[some], classes=classes, kind=kind, views=_of(views, some))
             tried = _try(part, deal(truth[some], groups[some], most=most, seed=seed), step)
@@ -254,19 +254,6 @@ def _even(truth: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
 
 def _of(views: NDArray[np.float32] | None, photos: NDArray[np.intp]) -> NDArray[np.float32] | None:
     return None if views is None else views[photos]
-
-
-def _some(truth: NDArray[np.intp], groups: NDArray[np.intp], *, seed: int) -> NDArray[np.intp]:
-    """Enough photos to choose a strength by, in their order: a like share of each class, groups as whole as can be."""
-    if len(truth) <= _ENOUGH:
-        return np.arange(len(truth))
-    rank = np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups]
-    order = np.lexsort((rank, truth))
-    counts = np.bincount(truth)
-    place = np.arange(len(truth)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the class
-    share = _ENOUGH / len(truth)
-    wanted = np.maximum(np.ceil(counts * share), np.minimum(counts, 10))
-    return np.sort(order[place < wanted[truth[order]]])
 
 
 def _checked(

@@ -12,7 +12,7 @@ import numpy as np
 from ..confidence import share
 from ..errors import TruthError
 from ..images import DEFAULT_LIMITS, Limits
-from . import adding, doubts, familiar, figures, heads, saving
+from . import adding, curve, doubts, familiar, figures, heads, saving
 from .features import compute
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ..models import Model
     from .adding import Earlier
     from .backbone import Backbone
+    from .curve import Curve
     from .doubts import Mislabelled, Pair
     from .examples import Example, Survey
     from .familiar import Familiar
@@ -116,6 +117,7 @@ class Lesson:
     fitted: Fitted
     figures: Figures
     familiar: Familiar
+    curve: Curve | None
     validation: Validation | None
     mislabelled: tuple[Mislabelled, ...]
     alike: tuple[Pair, ...]
@@ -173,18 +175,20 @@ def teach(
     alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
     del compared
     together = [(pair.one, pair.other) for pair in alike if pair.other < len(photos)]
+    groups = doubts.together(len(photos), together)
     fitted = heads.fit(
         plain,
         photos.truth,
         classes=len(labels),
         kind=kind,
         strength=strength,
-        groups=doubts.together(len(photos), together),
+        groups=groups,
         views=views,
         seed=seed,
         progress=step.fit,
     )
     known = familiar.learn(plain, photos.truth, fitted.fold, classes=len(labels))
+    grown = curve.measure(plain, photos.truth, fitted, classes=len(labels), groups=groups, views=views, seed=seed)
     made = figures.figures(fitted.probabilities, photos.truth, fitted.judged)
     judgement = _judged(fitted, known, others, held.numbers[judged, middle]) if len(others) else None
     model = saving.save(
@@ -210,6 +214,7 @@ def teach(
         fitted=fitted,
         figures=made,
         familiar=known,
+        curve=grown,
         validation=judgement,
         mislabelled=doubts.mislabelled(fitted.probabilities, photos.truth, fitted.judged),
         alike=alike,
