@@ -12,7 +12,7 @@ import numpy as np
 from ..confidence import share
 from ..errors import TruthError
 from ..images import DEFAULT_LIMITS, Limits
-from . import adding, curve, doubts, familiar, figures, heads, saving
+from . import adding, curve, doubts, familiar, figures, heads, saving, solving
 from .features import compute
 
 if TYPE_CHECKING:
@@ -163,6 +163,23 @@ def teach(
         held = compute(
             validation, running, decoders, most=most_validation, limits=limits, step=step.photo, timing=timing
         )
+    return _learn(learnt, held, backbone, out, earlier=earlier, kind=kind, strength=strength, seed=seed, step=step)
+
+
+@solving.one_thread()
+def _learn(
+    learnt: Features,
+    held: Features,
+    backbone: Backbone,
+    out: Path,
+    *,
+    earlier: Earlier | None,
+    kind: Kind,
+    strength: float | None,
+    seed: int,
+    step: Step,
+) -> Lesson:
+    """`teach`, from the features on; in one thread, so that the file's last digits do not depend on their number."""
     labels = _labels(learnt, earlier)
     rows, repeated, judged = _once(learnt, held)
     _check_classes(learnt, rows, labels)
