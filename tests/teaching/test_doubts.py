@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from photolabel.errors import UsageError
-from photolabel.teaching.doubts import mislabelled, near, same, together
+from photolabel.teaching.doubts import mislabelled, near, together
 
 
 def test_a_wrong_label_is_found_and_the_surest_comes_first() -> None:
@@ -58,16 +58,6 @@ def test_photos_that_are_all_alike_are_no_error() -> None:
     assert near(np.ones((1, 3), np.float32), np.zeros(1, np.intp)) == ()
 
 
-def test_the_same_content() -> None:
-    found = same(
-        ["a", "b", "a", "c", "b", "a"], np.array([0, 1, 0, 1, 0, 0]), learnt=np.array([1, 1, 1, 0, 1, 0], bool)
-    )
-    assert [(each.photos, each.contradictory, each.across) for each in found] == [
-        ((0, 2, 5), False, True),
-        ((1, 4), True, False),
-    ]
-
-
 def test_likeness_is_handed_on() -> None:
     assert together(6, [(1, 2), (4, 5), (2, 4)]).tolist() == [0, 1, 1, 3, 1, 1]
 
@@ -78,5 +68,3 @@ def test_numbers_that_do_not_fit_are_refused() -> None:
         near(features, np.zeros(2, np.intp))
     with pytest.raises(UsageError):
         near(features, np.zeros(3, np.intp), least=0)
-    with pytest.raises(UsageError):
-        same(["a"], np.zeros(2, np.intp))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from photolabel.teaching.folds import NEVER, deal
+from photolabel.teaching.folds import NEVER, deal, portion
 
 
 def test_a_class_is_spread_evenly() -> None:
@@ -41,3 +42,21 @@ def test_groups_are_whole_and_chance_is_the_seeds(photos: list[tuple[int, int]],
     assert all(len(set(fold[groups == each])) == 1 for each in set(groups))
     assert (fold == deal(truth, groups, most=4, seed=seed)).all()
     assert fold.min() >= NEVER and fold.max() < 4
+
+
+def test_a_portion_is_a_like_share_of_each_class_and_whole_groups() -> None:
+    truth = np.repeat([0, 1, 2], [800, 196, 4])
+    groups = np.arange(1000) // 2
+    some = portion(truth, groups, share=0.1, least=3, seed=0)
+    assert np.bincount(truth[some]).tolist() == [80, 20, 3]
+    assert (np.diff(some) > 0).all()
+    halved = [np.count_nonzero(groups[some] == each) == 1 for each in np.unique(groups[some])]
+    assert sum(halved) <= 3  # at the edge of a class
+    assert (some == portion(truth, groups, share=0.1, least=3, seed=0)).all()
+    assert (some != portion(truth, groups, share=0.1, least=3, seed=1)).any()
+    assert set(some) < set(portion(truth, groups, share=0.2, least=3, seed=0))
+
+
+@pytest.mark.parametrize("share", [1, 7.5])
+def test_all_of_it_is_a_portion(share: float) -> None:
+    assert portion(np.array([0, 1, 0]), np.arange(3), share=share, least=1, seed=0).tolist() == [0, 1, 2]

@@ -53,15 +53,6 @@ class Pair:
     across: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Same:
-    """Photos of the very same content, by their indices; `contradictory` and `across` are as in `Pair`."""
-
-    photos: tuple[int, ...]
-    contradictory: bool
-    across: bool
-
-
 def mislabelled(
     probabilities: NDArray[np.float32], truth: NDArray[np.intp], judged: NDArray[np.bool_]
 ) -> tuple[Mislabelled, ...]:
@@ -171,33 +162,10 @@ def near(
     )
 
 
-def same(
-    hashes: Sequence[str], truth: NDArray[np.intp], *, learnt: NDArray[np.bool_] | None = None
-) -> tuple[Same, ...]:
-    """Return the photos whose contents' hashes are equal, in the order of the first of each.
-
-    The same content in two classes is a contradiction; learnt from and judged by, it makes the judgement worthless.
-    """
-    if truth.shape != (len(hashes),) or (learnt is not None and learnt.shape != (len(hashes),)):
-        raise UsageError("expected a class for each photo's hash.")
-    found: dict[str, list[int]] = {}
-    for i, each in enumerate(hashes):
-        found.setdefault(each, []).append(i)
-    return tuple(
-        Same(
-            photos=tuple(photos),
-            contradictory=len({int(truth[i]) for i in photos}) > 1,
-            across=learnt is not None and len({bool(learnt[i]) for i in photos}) > 1,
-        )
-        for photos in found.values()
-        if len(photos) > 1
-    )
-
-
 def together(photos: int, alike: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
     """Return a group's number for each photo, (photos,): those that are alike, also over others, are in one group.
 
-    `alike` are tuples of indices, as of `Pair` and `Same`. Numbers are the lowest index of the group's photos.
+    `alike` are tuples of indices, as of `Pair`. Numbers are the lowest index of the group's photos.
     """
     root = list(range(photos))
 

@@ -1,4 +1,4 @@
-"""Photos dealt into folds: each is judged by a head that has seen neither it nor its like."""
+"""Photos dealt into folds: each is judged by a head that has seen neither it nor its like. And parts of them."""
 
 from __future__ import annotations
 
@@ -44,3 +44,22 @@ def deal(truth: NDArray[np.intp], groups: NDArray[np.intp], *, most: int, seed: 
         fold[group] = int(np.argmin(np.where(emptiest, held.sum(axis=0), np.iinfo(np.int64).max)))
         held[mine, fold[group]] += sizes[group]
     return fold[np.searchsorted(names, groups)]
+
+
+def portion(
+    truth: NDArray[np.intp], groups: NDArray[np.intp], *, share: float, least: int, seed: int
+) -> NDArray[np.intp]:
+    """Return the indices, in their order, of a `share` of the photos of each class, 0..1, but of `least` photos or all.
+
+    `truth` are the photos' classes and `groups` say which belong together, numbered from 0, both (photos,). Which come
+    is chance but for the `seed`; a group comes whole, or not at all, but for the one at the edge of its class. A larger
+    share by the same seed has all the photos of a smaller one.
+    """
+    if share >= 1:
+        return np.arange(len(truth))
+    rank = np.random.default_rng(seed).permutation(int(groups.max(initial=0)) + 1)[groups]
+    order = np.lexsort((rank, truth))
+    counts = np.bincount(truth)
+    place = np.arange(len(truth)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the class
+    wanted = np.maximum(np.ceil(counts * share), np.minimum(counts, least))
+    return np.sort(order[place < wanted[truth[order]]])

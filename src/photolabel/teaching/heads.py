@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
-from .folds import NEVER, deal
+from .folds import NEVER, deal, portion
 from .solving import Kind, Rows, one_thread
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def fit(
 
     tried: list[Tried] = []
     with one_thread():
-        some = _some(truth, groups, seed=seed)
+        some = portion(truth, groups, share=_ENOUGH / max(photos, 1), least=10, seed=seed)
         if folds and strength is None and len(some) < photos:
             part = Rows(features[some], truth[some], classes=classes, kind=kind, views=_of(views, some))
             tried = _try(part, deal(truth[some], groups[some], most=most, seed=seed), step)
@@ -148,11 +148,10 @@ def fit(
         best = strength or (_best(tried) if tried else USUAL)
         total = done + folds + 1
         held = np.full((photos, classes), np.nan)
-        judged = np.zeros(photos, bool)
+        judged = _judged(fold, truth)
         for each in range(folds):
             out = np.flatnonzero(fold == each)
             held[out] = rows.logits(rows.solve(best, fold != each), out)
-            judged[out] = np.isin(truth[out], truth[fold != each])
             step()
         held[~judged] = np.nan
         temperature = cooled(held[judged], truth[judged]) if judged.any() else 1.0
@@ -179,7 +178,7 @@ def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> lis
     """Try strengths, the least first, each from where the last one ended, until they have become worse twice."""
     folds = int(fold.max()) + 1
     starts: list[NDArray[np.float64] | None] = [None] * folds
-    judged = np.flatnonzero(fold != NEVER)
+    judged = np.flatnonzero(_judged(fold, rows.truth))
     held = np.empty((len(fold), rows.classes))
     tried: list[Tried] = []
     for strength in STRENGTHS:
@@ -196,6 +195,15 @@ def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> lis
         if len(tried) > 2 and tried[-1].loss > tried[-2].loss > tried[-3].loss:
             break
     return tried
+
+
+def _judged(fold: NDArray[np.intp], truth: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which photos can be judged by a head that has seen their class: one that lies in one fold alone it has not."""
+    judged = np.zeros(len(truth), bool)
+    for each in range(int(fold.max(initial=NEVER)) + 1):
+        out = fold == each
+        judged[out] = np.isin(truth[out], truth[~out])
+    return judged
 
 
 def _best(tried: list[Tried]) -> float:
@@ -248,19 +256,6 @@ def _of(views: NDArray[np.float32] | None, photos: NDArray[np.intp]) -> NDArray[
     return None if views is None else views[photos]
 
 
-def _some(truth: NDArray[np.intp], groups: NDArray[np.intp], *, seed: int) -> NDArray[np.intp]:
-    """Enough photos to choose a strength by, in their order: a like share of each class, groups as whole as can be."""
-    if len(truth) <= _ENOUGH:
-        return np.arange(len(truth))
-    rank = np.random.default_rng(seed).permutation(int(groups.max()) + 1)[groups]
-    order = np.lexsort((rank, truth))
-    counts = np.bincount(truth)
-    place = np.arange(len(truth)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the class
-    share = _ENOUGH / len(truth)
-    wanted = np.maximum(np.ceil(counts * share), np.minimum(counts, 10))
-    return np.sort(order[place < wanted[truth[order]]])
-
-
 def _checked(
     features: NDArray[np.float32],
     truth: NDArray[np.intp],
@@ -288,7 +283,9 @@ def _checked(
     if views is not None and (
         views.ndim != 3 or views.dtype != np.float32 or (len(views), views.shape[2]) != given.shape
     ):
-        raise UsageError(f"expected views ({len(given)}, views, {given.shape[1]}), float32; got {views.shape}.")
+        raise UsageError(
+            f"expected views ({len(given)}, views, {given.shape[1]}), float32; got {views.shape}, {views.dtype}."
+        )
     if not np.isfinite(given).all() or (views is not None and not np.isfinite(views).all()):
         raise UsageError("expected features that are finite numbers.")
     together = np.arange(len(known)) if groups is None else np.asarray(groups)

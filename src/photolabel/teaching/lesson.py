@@ -13,7 +13,7 @@ from .. import taught
 from ..confidence import share
 from ..errors import TruthError
 from ..images import DEFAULT_LIMITS, Limits
-from . import adding, doubts, familiar, figures, heads, saving
+from . import adding, curve, doubts, familiar, figures, heads, saving, solving
 from .features import compute
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..taught import Origin
     from .adding import Earlier
     from .backbone import Backbone
+    from .curve import Curve
     from .doubts import Mislabelled, Pair
     from .epochs import Epoch
     from .examples import Example, Survey
@@ -140,6 +141,7 @@ class Lesson:
     fitted: Fitted
     figures: Figures
     familiar: Familiar
+    curve: Curve | None
     validation: Validation | None
     mislabelled: tuple[Mislabelled, ...]
     alike: tuple[Pair, ...]
@@ -203,26 +205,28 @@ def teach(
     photos = _photos(learnt, rows, labels)
     others = _photos(held, judged, labels)
     unseen = held.numbers[judged, judging]
-    compared = np.concatenate([plain, unseen]) if len(others) else plain
-    mine = np.arange(len(compared)) < len(photos)
-    alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
-    del compared
-    groups = doubts.together(len(photos), [(pair.one, pair.other) for pair in alike if pair.other < len(photos)])
-    fitted = heads.fit(
-        plain,
-        photos.truth,
-        classes=len(labels),
-        kind=kind,
-        strength=strength,
-        groups=groups,
-        views=views,
-        seed=seed,
-        progress=step.fit,
-    )
-    known = familiar.learn(plain, photos.truth, fitted.fold, classes=len(labels))
-    made = figures.figures(fitted.probabilities, photos.truth, fitted.judged)
-    judgement = _judged(fitted, known, others, unseen) if len(others) else None
-    mislabelled = doubts.mislabelled(fitted.probabilities, photos.truth, fitted.judged)
+    with solving.one_thread():  # else the file's last digits would depend on their number
+        compared = np.concatenate([plain, unseen]) if len(others) else plain
+        mine = np.arange(len(compared)) < len(photos)
+        alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
+        del compared
+        groups = doubts.together(len(photos), [(pair.one, pair.other) for pair in alike if pair.other < len(photos)])
+        fitted = heads.fit(
+            plain,
+            photos.truth,
+            classes=len(labels),
+            kind=kind,
+            strength=strength,
+            groups=groups,
+            views=views,
+            seed=seed,
+            progress=step.fit,
+        )
+        known = familiar.learn(plain, photos.truth, fitted.fold, classes=len(labels))
+        grown = curve.measure(plain, photos.truth, fitted, classes=len(labels), groups=groups, views=views, seed=seed)
+        made = figures.figures(fitted.probabilities, photos.truth, fitted.judged)
+        judgement = _judged(fitted, known, others, unseen) if len(others) else None
+        mislabelled = doubts.mislabelled(fitted.probabilities, photos.truth, fitted.judged)
     told, network = None, None
     if tuner is not None:
         told, network = tuner.tune(
@@ -259,6 +263,7 @@ def teach(
         fitted=fitted,
         figures=made,
         familiar=known,
+        curve=grown,
         validation=judgement,
         mislabelled=mislabelled,
         alike=alike,

@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 Kind = Literal["logistic", "svm"]
 
 _DOUBLE = 1 << 28  # bytes of rows up to which they are float64
-# How flat the mean loss is where a solver stops. Of float64 so flat that probabilities are those of the very least loss
-# to some 1e-6; where strengths are only compared, and of float32, which cannot be so exact, less will do.
-_FINE, _COARSE = 1e-9, 1e-5
+# How flat the mean loss is where a solver stops. Of float64 it goes on until rounding hides whether it becomes less:
+# probabilities are then those of the very least loss to some 1e-6 (with 1e-9, 1e-5 at great strengths). Where strengths
+# are only compared, and of float32, which cannot be so exact, less will do.
+_FINE, _COARSE = 1e-12, 1e-5
 _AT_ONCE = 8192  # rows
 _ITERATIONS = 5000
 
