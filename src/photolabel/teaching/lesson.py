@@ -170,7 +170,12 @@ def teach(
     others = _photos(held, judged, labels)
     compared = np.concatenate([plain, held.numbers[judged, middle]]) if len(others) else plain
     mine = np.arange(len(compared)) < len(photos)
-    alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
+    alike = doubts.near(
+        compared,
+        np.concatenate([photos.truth, others.truth]),
+        fingerprints=np.concatenate([learnt.fingerprints[rows], held.fingerprints[judged]]),
+        learnt=mine,
+    )
     del compared
     together = [(pair.one, pair.other) for pair in alike if pair.other < len(photos)]
     fitted = heads.fit(
