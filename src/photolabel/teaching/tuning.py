@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -142,6 +143,8 @@ def base(backbone: Backbone, *, layer: str | None, blocks: int) -> Backbone:
 class Tuner:
     """Everything that fine-tuning needs from the first photo to the last. Use it in a `with` block.
 
+    Where that is left by a KeyboardInterrupt, its message says how to go on.
+
     `backbone` is what `base` returned. Raises UsageError where a training to the same file `out` was stopped and is not
     to be gone on with, and `BusyError` where another process is at work on it.
     """
@@ -157,6 +160,7 @@ class Tuner:
         self._learnt: Activations | None = None
         self._held: Activations | None = None
         self._checkpoint: Checkpoint | None = None
+        self._done: Epoch | None = None  # the last that is kept
         check(out, resume=options.resume)
         with ExitStack() as stack:
             hold(out, stack)
@@ -222,7 +226,7 @@ class Tuner:
             held = Seen(digests=given.digests, truth=given.truth, maps=self._held, middle=0)
             head = fitted.head
         else:
-            out = folds.deal(photos.truth, groups, most=_HELD, seed=self._seed) == 0
+            out = held_out(photos.truth, groups, seed=self._seed)
             if not out.any():
                 raise TruthError(
                     "fine-tuning takes photos to judge by, and no class has two that differ: give some for validation, "
@@ -273,6 +277,7 @@ class Tuner:
 
     def done(self) -> None:
         """Remove the checkpoint: what was to be written is written."""
+        self._done = None
         if self._checkpoint is not None:
             self._checkpoint.remove()
 
@@ -283,8 +288,15 @@ class Tuner:
     def __enter__(self) -> Tuner:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
+        if isinstance(error, KeyboardInterrupt) and self._done is not None and self._checkpoint is not None:
+            raise type(error)(
+                f"stopped after epoch {self._done.number} of {self._done.most}; what is trained is kept in "
+                f"{self._checkpoint.path}. To go on: the same again, with --resume (resume=True)"
+            ) from None
 
     # -- its steps
 
@@ -331,30 +343,25 @@ class Tuner:
         else:
             state, resumed = found, len(found.history) - 1
             trainer.weights, trainer.momentum = dict(state.now), dict(state.momentum)
+        self._done = state.history[-1]
         if epoch is not None:
             for each in state.history:
                 epoch(each)
-        try:
-            while not _is_over(state.history):
-                number = len(state.history)
-                loss, accuracy = trainer.train(learnt, number, seed=self._seed, step=progress)
-                logits = trainer.look(held)[1]
-                if not (np.isfinite(loss) and np.isfinite(logits).all()):
-                    remarks.append(
-                        f"epoch {number} led to numbers without bounds, so no more were trained: a lower learning rate "
-                        "than this may help."
-                    )
-                    break
-                state = self._after(trainer, state, loss, accuracy, judge(logits, held.truth)[:2])
-                self._checkpoint.write(state)
-                if epoch is not None:
-                    epoch(state.history[-1])
-        except KeyboardInterrupt as stop:
-            count = len(state.history) - 1
-            raise type(stop)(
-                f"stopped after epoch {count} of {most}; what is trained is kept in {self._checkpoint.path}. To go on: "
-                "the same again, with --resume (resume=True)"
-            ) from None
+        while not _is_over(state.history):
+            number = len(state.history)
+            loss, accuracy = trainer.train(learnt, number, seed=self._seed, step=progress)
+            logits = trainer.look(held)[1]
+            if not (np.isfinite(loss) and np.isfinite(logits).all()):
+                remarks.append(
+                    f"epoch {number} led to numbers without bounds, so no more were trained: a lower learning rate may "
+                    "help."
+                )
+                break
+            state = self._after(trainer, state, loss, accuracy, judge(logits, held.truth)[:2])
+            self._checkpoint.write(state)
+            self._done = state.history[-1]
+            if epoch is not None:
+                epoch(state.history[-1])
         return state, resumed, remarks
 
     def _after(
@@ -381,6 +388,22 @@ class Tuner:
             return []
         told = f"what was computed of these photos, {size / 1e9:.1f} GB, is kept for the next time"
         return [f"{told}: photolabel models clean --all removes it."]
+
+
+def held_out(truth: NDArray[np.intp], groups: NDArray[np.intp], *, seed: int) -> NDArray[np.bool_]:
+    """Return which photos are held out, bool (photos,): about one in five of each class, groups as a whole.
+
+    `truth` are the photos' classes and `groups` say which are alike, both (photos,). None are held out where no class
+    has two groups. Each class keeps photos to be learnt from.
+    """
+    fold = folds.deal(truth, groups, most=_HELD, seed=seed)
+    if fold.max(initial=folds.NEVER) < 1:
+        return np.zeros(len(truth), bool)
+    counts = np.bincount(truth)
+    held = np.stack([np.bincount(truth[fold == each], minlength=len(counts)) for each in range(fold.max() + 1)])
+    # Large groups make folds uneven: the one that is nearest to a like share of each class.
+    amiss = np.abs(held / np.maximum(counts, 1) - 1 / len(held)).sum(axis=1)
+    return fold == int(amiss.argmin())
 
 
 def _is_over(history: tuple[Epoch, ...]) -> bool:
