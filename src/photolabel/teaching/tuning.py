@@ -118,7 +118,8 @@ def base(backbone: Backbone, *, layer: str | None, blocks: int) -> Backbone:
     """Return what of a backbone can be tuned: its convolutions, and the average of their last map as features.
 
     `layer` is what was asked for, None for what is usual. Raises UsageError for a network that is no VGG of plain
-    float32 weights, for a layer that is not the last map, and for blocks that it does not have.
+    float32 weights, for a layer that is not the last map, for blocks that it does not have, and for a backend of Keras'
+    that cannot train; `MissingExtraError` without Keras.
     """
     spec, model = backbone.model.spec, backbone.model
     if spec is None or model.normalisation is None:
@@ -136,7 +137,10 @@ def base(backbone: Backbone, *, layer: str | None, blocks: int) -> Backbone:
             f"fine_tune={blocks!r}: expected 1 to {len(spec.blocks) - 1}, how many of the last blocks of {model.name} "
             "are trained."
         )
-    keras.imported()  # what is needed for it is there
+    backend = keras.imported().backend.backend()
+    if backend not in keras.BACKENDS:
+        able = ", ".join(keras.BACKENDS)
+        raise UsageError(f"Keras cannot train on {backend}: set KERAS_BACKEND to one of {able}.")
     return replace(backbone, layer=last)
 
 
@@ -226,7 +230,7 @@ class Tuner:
             held = Seen(digests=given.digests, truth=given.truth, maps=self._held, middle=0)
             head = fitted.head
         else:
-            out = held_out(photos.truth, groups, seed=self._seed)
+            out = folds.hold_out(photos.truth, groups, most=_HELD, seed=self._seed)
             if not out.any():
                 raise TruthError(
                     "fine-tuning takes photos to judge by, and no class has two that differ: give some for validation, "
@@ -315,12 +319,12 @@ class Tuner:
         return {
             "network": origin.network,
             "recipe": origin.recipe.to_dict(),
-            "photos": hashed.hexdigest(),
             "blocks": self._options.blocks,
             "epochs": self._options.epochs,
             "learning_rate": self._options.learning_rate,
             "seed": self._seed,
             "keras_backend": trainer.backend,
+            "photos": hashed.hexdigest(),
         }
 
     def _train(
@@ -388,22 +392,6 @@ class Tuner:
             return []
         told = f"what was computed of these photos, {size / 1e9:.1f} GB, is kept for the next time"
         return [f"{told}: photolabel models clean --all removes it."]
-
-
-def held_out(truth: NDArray[np.intp], groups: NDArray[np.intp], *, seed: int) -> NDArray[np.bool_]:
-    """Return which photos are held out, bool (photos,): about one in five of each class, groups as a whole.
-
-    `truth` are the photos' classes and `groups` say which are alike, both (photos,). None are held out where no class
-    has two groups. Each class keeps photos to be learnt from.
-    """
-    fold = folds.deal(truth, groups, most=_HELD, seed=seed)
-    if fold.max(initial=folds.NEVER) < 1:
-        return np.zeros(len(truth), bool)
-    counts = np.bincount(truth)
-    held = np.stack([np.bincount(truth[fold == each], minlength=len(counts)) for each in range(fold.max() + 1)])
-    # Large groups make folds uneven: the one that is nearest to a like share of each class.
-    amiss = np.abs(held / np.maximum(counts, 1) - 1 / len(held)).sum(axis=1)
-    return fold == int(amiss.argmin())
 
 
 def _is_over(history: tuple[Epoch, ...]) -> bool:
