@@ -287,8 +287,8 @@ def leftovers(*, everything: bool = False) -> list[Leftover]:
     """
     cache, kept = Store(), models.own_store()
     found = [*_in_store(cache, everything=everything), *_in_store(kept, everything=everything)]
-    for kept in (_digests, _features, _activations):
-        found += kept(cache, everything=everything)
+    for keeper in (_digests, _features, _activations):
+        found += keeper(cache, everything=everything)
     return found
 
 
