@@ -1,12 +1,14 @@
-"""Kill -9 the saving of a taught network, and the computing of features: `python tools/kill_saves.py --kills 50`.
+"""Kill -9 the saving of a taught network, the computing of features and fine-tuning: `tools/kill_saves.py --kills 50`.
 
 After each kill the file must be, to the byte, the older network or the new one. Of features two processes at a time
-work with one file; those that are not killed must find nothing amiss with it.
+work with one file; those that are not killed must find nothing amiss with it. Fine-tuning (with Keras and JAX, else it
+is left out) is gone on with after each kill, and must come to the very file of an unbroken run.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import sys
 import tempfile
@@ -17,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import oracle
 from save_kills import kill_computing, kill_saves
+from tune_kills import kill_tunings
 
 
 def main() -> int:
@@ -32,7 +35,8 @@ def main() -> int:
         network = options.network or Path(name, "tiny.onnx")
         if options.network is None:
             network.write_bytes(oracle.tiny_onnx())
-        for kill in (kill_saves, kill_computing):
+        able = all(importlib.util.find_spec(name) for name in ("keras", "jax"))
+        for kill in (kill_saves, kill_computing, *([kill_tunings] if able else [])):
             folder = Path(name, kill.__name__)
             folder.mkdir()
             tally = kill(folder, network, kills=options.kills, seed=options.seed)

@@ -287,7 +287,9 @@ def leftovers(*, everything: bool = False) -> list[Leftover]:
     """
     cache, kept = Store(), models.own_store()
     found = [*_in_store(cache, everything=everything), *_in_store(kept, everything=everything)]
-    return found + list(_digests(cache, everything=everything)) + list(_features(cache, everything=everything))
+    for keeper in (_digests, _features, _activations):
+        found += keeper(cache, everything=everything)
+    return found
 
 
 def unknown() -> list[Leftover]:
@@ -405,6 +407,19 @@ def _features(cache: Store, *, everything: bool) -> Iterator[Leftover]:
                 yield Leftover(path=path, size=size, why="features that were damaged, and set aside")
             elif everything and path.suffix == ".sqlite":
                 yield Leftover(path=path, size=size, why="the features of photos that were taught, computed at need")
+
+
+def _activations(cache: Store, *, everything: bool) -> Iterator[Leftover]:
+    """What fine-tuning keeps: maps of photos, which can be computed again; and for a moment a network that it tuned."""
+    kept = Store(cache.folder / "activations")
+    for path in _listed(kept.folder):
+        with suppress(OSError):
+            size, lock = path.lstat().st_size, (kept, path.name)
+            if path.suffix == ".onnx" and is_name(path.name):
+                yield Leftover(path=path, size=size, why="left by fine-tuning that was killed", lock=lock)
+            elif everything and path.suffix == ".maps" and is_name(path.name):
+                why = "what fine-tuning computed of photos, computed again at need"
+                yield Leftover(path=path, size=size, why=why, lock=lock)
 
 
 def spared(name: str) -> list[str]:

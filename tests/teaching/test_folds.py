@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from photolabel.teaching.folds import NEVER, deal, portion
+from photolabel.teaching.folds import NEVER, deal, hold_out, portion
 
 
 def test_a_class_is_spread_evenly() -> None:
@@ -60,3 +60,25 @@ def test_a_portion_is_a_like_share_of_each_class_and_whole_groups() -> None:
 @pytest.mark.parametrize("share", [1, 7.5])
 def test_all_of_it_is_a_portion(share: float) -> None:
     assert portion(np.array([0, 1, 0]), np.arange(3), share=share, least=1, seed=0).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_what_is_held_out_once_is_a_like_share_of_each_class(seed: int) -> None:
+    truth = np.repeat([0, 1, 2], [50, 20, 10])
+    held = hold_out(truth, np.arange(80), most=5, seed=seed)
+    assert np.bincount(truth[held]).tolist() == [10, 4, 2]
+
+
+def test_large_groups_are_not_what_is_held_out_if_it_can_be_helped() -> None:
+    truth = np.repeat([0, 1], 50)
+    groups = np.arange(100)
+    groups[:26] = 0  # the largest goes into the first fold
+    held = hold_out(truth, groups, most=5, seed=0)
+    assert 5 <= held[:50].sum() <= 10 and held[50:].sum() == 10
+
+
+def test_some_of_each_class_are_left_and_without_two_groups_none_are_held_out() -> None:
+    truth = np.array([0, 0, 1, 1, 2])
+    held = hold_out(truth, np.arange(5), most=5, seed=0)
+    assert held.sum() == 2 and np.bincount(truth[~held], minlength=3).tolist() == [1, 1, 1]
+    assert not hold_out(truth, np.array([0, 0, 1, 1, 2]), most=5, seed=0).any()

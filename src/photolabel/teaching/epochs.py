@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import UsageError
-from ..keras import BACKENDS, imported
+from ..keras import imported
 from .heads import cooled
 
 if TYPE_CHECKING:
@@ -65,9 +64,6 @@ class Trainer:
         keras = imported()
         self.model = model
         self.backend: str = keras.backend.backend()
-        if self.backend not in BACKENDS:
-            able = ", ".join(BACKENDS)
-            raise UsageError(f"Keras cannot train on {self.backend}: set KERAS_BACKEND to one of {able}.")
         self._optimizer = keras.optimizers.SGD(learning_rate, momentum=_MOMENTUM)
         self._optimizer.build(model.trainable_variables)
         model.compile(

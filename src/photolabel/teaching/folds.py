@@ -63,3 +63,20 @@ def portion(
     place = np.arange(len(truth)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the class
     wanted = np.maximum(np.ceil(counts * share), np.minimum(counts, least))
     return np.sort(order[place < wanted[truth[order]]])
+
+
+def hold_out(truth: NDArray[np.intp], groups: NDArray[np.intp], *, most: int, seed: int) -> NDArray[np.bool_]:
+    """Return which photos are held out once and for all, bool (photos,): one of the folds of `deal`.
+
+    It is the one that is nearest to a like share of each class: large groups make folds uneven. None are held out where
+    no class has two groups; of each class some are left to be learnt from.
+    """
+    fold = deal(truth, groups, most=most, seed=seed)
+    folds = int(fold.max(initial=NEVER)) + 1
+    if not folds:
+        return np.zeros(len(truth), bool)
+    counts = np.bincount(truth)
+    held = np.stack([np.bincount(truth[fold == each], minlength=len(counts)) for each in range(folds)])
+    amiss = np.abs(held / np.maximum(counts, 1) - 1 / folds).sum(axis=1)
+    found: NDArray[np.bool_] = fold == int(amiss.argmin())
+    return found

@@ -107,6 +107,7 @@ def _written(trainer: Trainer, arrays: Arrays, base: Backbone, blocks: int, name
     assert made.spec is not None
     described = {key: text for key, text in made.describe().items() if key.endswith((".spec", ".normalisation"))}
     kept = store.Store(store.cache_folder() / activations.FOLDER)
+    stack.enter_context(kept.lock(f"{name}.onnx"))
     stack.callback(kept.remove, f"{name}.onnx")
     with kept.create(f"{name}.onnx") as file:
         for chunk in graph.build(made.spec, tuned, model.normalisation, describe=described):

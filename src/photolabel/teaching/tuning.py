@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -117,7 +118,8 @@ def base(backbone: Backbone, *, layer: str | None, blocks: int) -> Backbone:
     """Return what of a backbone can be tuned: its convolutions, and the average of their last map as features.
 
     `layer` is what was asked for, None for what is usual. Raises UsageError for a network that is no VGG of plain
-    float32 weights, for a layer that is not the last map, and for blocks that it does not have.
+    float32 weights, for a layer that is not the last map, for blocks that it does not have, and for a backend of Keras'
+    that cannot train; `MissingExtraError` without Keras.
     """
     spec, model = backbone.model.spec, backbone.model
     if spec is None or model.normalisation is None:
@@ -135,12 +137,17 @@ def base(backbone: Backbone, *, layer: str | None, blocks: int) -> Backbone:
             f"fine_tune={blocks!r}: expected 1 to {len(spec.blocks) - 1}, how many of the last blocks of {model.name} "
             "are trained."
         )
-    keras.imported()  # what is needed for it is there
+    backend = keras.imported().backend.backend()
+    if backend not in keras.BACKENDS:
+        able = ", ".join(keras.BACKENDS)
+        raise UsageError(f"Keras cannot train on {backend}: set KERAS_BACKEND to one of {able}.")
     return replace(backbone, layer=last)
 
 
 class Tuner:
     """Everything that fine-tuning needs from the first photo to the last. Use it in a `with` block.
+
+    Where that is left by a KeyboardInterrupt, its message says how to go on.
 
     `backbone` is what `base` returned. Raises UsageError where a training to the same file `out` was stopped and is not
     to be gone on with, and `BusyError` where another process is at work on it.
@@ -157,6 +164,7 @@ class Tuner:
         self._learnt: Activations | None = None
         self._held: Activations | None = None
         self._checkpoint: Checkpoint | None = None
+        self._done: Epoch | None = None  # the last that is kept
         check(out, resume=options.resume)
         with ExitStack() as stack:
             hold(out, stack)
@@ -222,7 +230,7 @@ class Tuner:
             held = Seen(digests=given.digests, truth=given.truth, maps=self._held, middle=0)
             head = fitted.head
         else:
-            out = folds.deal(photos.truth, groups, most=_HELD, seed=self._seed) == 0
+            out = folds.hold_out(photos.truth, groups, most=_HELD, seed=self._seed)
             if not out.any():
                 raise TruthError(
                     "fine-tuning takes photos to judge by, and no class has two that differ: give some for validation, "
@@ -273,6 +281,7 @@ class Tuner:
 
     def done(self) -> None:
         """Remove the checkpoint: what was to be written is written."""
+        self._done = None
         if self._checkpoint is not None:
             self._checkpoint.remove()
 
@@ -283,8 +292,15 @@ class Tuner:
     def __enter__(self) -> Tuner:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
+        if isinstance(error, KeyboardInterrupt) and self._done is not None and self._checkpoint is not None:
+            raise type(error)(
+                f"stopped after epoch {self._done.number} of {self._done.most}; what is trained is kept in "
+                f"{self._checkpoint.path}. To go on: the same again, with --resume (resume=True)"
+            ) from None
 
     # -- its steps
 
@@ -303,12 +319,12 @@ class Tuner:
         return {
             "network": origin.network,
             "recipe": origin.recipe.to_dict(),
-            "photos": hashed.hexdigest(),
             "blocks": self._options.blocks,
             "epochs": self._options.epochs,
             "learning_rate": self._options.learning_rate,
             "seed": self._seed,
             "keras_backend": trainer.backend,
+            "photos": hashed.hexdigest(),
         }
 
     def _train(
@@ -331,30 +347,25 @@ class Tuner:
         else:
             state, resumed = found, len(found.history) - 1
             trainer.weights, trainer.momentum = dict(state.now), dict(state.momentum)
+        self._done = state.history[-1]
         if epoch is not None:
             for each in state.history:
                 epoch(each)
-        try:
-            while not _is_over(state.history):
-                number = len(state.history)
-                loss, accuracy = trainer.train(learnt, number, seed=self._seed, step=progress)
-                logits = trainer.look(held)[1]
-                if not (np.isfinite(loss) and np.isfinite(logits).all()):
-                    remarks.append(
-                        f"epoch {number} led to numbers without bounds, so no more were trained: a lower learning rate "
-                        "than this may help."
-                    )
-                    break
-                state = self._after(trainer, state, loss, accuracy, judge(logits, held.truth)[:2])
-                self._checkpoint.write(state)
-                if epoch is not None:
-                    epoch(state.history[-1])
-        except KeyboardInterrupt as stop:
-            count = len(state.history) - 1
-            raise type(stop)(
-                f"stopped after epoch {count} of {most}; what is trained is kept in {self._checkpoint.path}. To go on: "
-                "the same again, with --resume (resume=True)"
-            ) from None
+        while not _is_over(state.history):
+            number = len(state.history)
+            loss, accuracy = trainer.train(learnt, number, seed=self._seed, step=progress)
+            logits = trainer.look(held)[1]
+            if not (np.isfinite(loss) and np.isfinite(logits).all()):
+                remarks.append(
+                    f"epoch {number} led to numbers without bounds, so no more were trained: a lower learning rate may "
+                    "help."
+                )
+                break
+            state = self._after(trainer, state, loss, accuracy, judge(logits, held.truth)[:2])
+            self._checkpoint.write(state)
+            self._done = state.history[-1]
+            if epoch is not None:
+                epoch(state.history[-1])
         return state, resumed, remarks
 
     def _after(
