@@ -121,7 +121,7 @@ def _alike(lesson: Lesson, chosen: shown.Shown, thumbnails: Thumbnails) -> Marku
     of_two, across = sum(each.contradictory for each in lesson.alike), sum(each.across for each in lesson.alike)
     words = (
         f"{several(len(lesson.alike), 'pair')}, {of_two:,} of two classes, {across:,} of one photo to learn from and "
-        "one to judge by. In cross-validation such photos are held out together; in validation they flatter."
+        "one to judge by. In cross-validation copies are held out together; in validation they flatter."
     )
     return _twins("Photos that look alike", words, made, len(lesson.alike))
 

@@ -51,8 +51,9 @@ def record(lesson: Lesson) -> dict[str, Any]:
     - `mislabelled`: a list of `photo`, `class`, the likelier class `likelier`, and by how much it is likelier,
       `margin`, the likeliest mistakes first.
     - `near_duplicates`: pairs of photos that look alike, the most alike first: `photos` and `classes`, both two,
-      `likeness`, 0..1, `contradictory`, whether these are of two classes, and `across`, whether one is learnt from and
-      the other judged by. `duplicates`: the same content under several names, likewise, without a likeness.
+      `likeness`, the cosine of their features, `contradictory`, whether these are of two classes, and `across`, whether
+      one is learnt from and the other judged by. `duplicates`: the same content under several names, likewise, without
+      a likeness.
     - `unreadable`: a list of `photo`, `class`, and `error`: its `code` and `message`.
     - `remarks`: what was amiss with features that were kept.
     """
