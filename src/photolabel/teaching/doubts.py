@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import UsageError
+from . import closest
+from .fingerprint import BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The cosine, around the mean of all, from which two photos are taken for one. Of three sets no photo of other things
-# reached it but those of one series before one background; nine in ten of those cut by a twentieth do. Of copies that
-# were saved again at a low quality or made much smaller it finds a third and less: features are no fingerprint.
+# Two photos are taken for one if no more bits of their fingerprints differ, or if the cosine of their features, around
+# the mean of all, is as large.
+BITS = 48
 NEAR = 0.9
 MOST = 10_000  # pairs that are kept
-_AT_ONCE = 1024  # rows of a block of cosines: 4 MB
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,14 +42,17 @@ class Mislabelled:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pair:
-    """Two photos, by their indices, the lower first, that look alike: `likeness` is their cosine, 1 of the same one.
+    """Two photos, by their indices, the lower first, that look alike by their fingerprints, their features, or both.
 
-    `contradictory` says that they are of different classes, `across` that one is learnt from and the other judged by.
+    `bits` is how many bits of the fingerprints differ, None where one of the photos has none; `likeness` is the cosine
+    of the features, 1 of the same photo. `contradictory` says that they are of different classes, `across` that one is
+    learnt from and the other judged by.
     """
 
     one: int
     other: int
     likeness: float
+    bits: int | None = None
     contradictory: bool
     across: bool
 
@@ -88,77 +92,58 @@ def near(
     features: NDArray[np.float32],
     truth: NDArray[np.intp],
     *,
+    fingerprints: NDArray[np.uint8] | None = None,
     learnt: NDArray[np.bool_] | None = None,
+    bits: int = BITS,
     least: float = NEAR,
     most: int = MOST,
 ) -> tuple[Pair, ...]:
     """Return pairs of photos that look like one and the same, the most alike first.
 
     `features` are float32 (photos, features), `truth` the photos' classes (photos,); `learnt`, bool (photos,), says
-    which are learnt from, the others being there to judge by. Alike are those whose features, less the mean of all,
-    have a cosine of `least` or more. At most `most` pairs are returned, the most alike. The memory that it takes is
-    that of the features and some MB. Raises UsageError for numbers that do not fit together.
+    which are learnt from, the others being there to judge by. `fingerprints` are uint8 (photos, 32), zeros where there
+    is none. Alike are those of whose fingerprints no more than `bits` bits differ, the fewest first; and after these
+    those whose features, less the mean of all, have a cosine of `least` or more, the largest first. At most `most`
+    pairs are returned, the most alike. The memory that it takes is that of the features and some MB. Raises UsageError
+    for numbers that do not fit together.
     """
     photos = len(features)
     if features.ndim != 2 or truth.shape != (photos,) or (learnt is not None and learnt.shape != (photos,)):
         raise UsageError("expected features (photos, features), and a class for each photo.")
-    if not 0 < least <= 1 or most < 1:
+    if fingerprints is not None and (fingerprints.shape != (photos, BYTES) or fingerprints.dtype != np.uint8):
         raise UsageError(
-            f"least={least!r}, most={most!r}: expected a cosine above 0, at most 1, and a number of pairs."
+            f"expected fingerprints ({photos}, {BYTES}) uint8, got {fingerprints.shape} {fingerprints.dtype}."
+        )
+    if not 0 < least <= 1 or not 0 <= bits < 4 * BYTES or most < 1:
+        raise UsageError(
+            f"least={least!r}, bits={bits!r}, most={most!r}: expected a cosine above 0, at most 1, a number of bits "
+            f"from 0 to {4 * BYTES - 1}, and a number of pairs."
         )
     if photos < 2:
         return ()
-    mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-    size = np.empty(photos, np.float32)
-    for start in range(0, photos, _AT_ONCE):
-        size[start : start + _AT_ONCE] = np.linalg.norm(features[start : start + _AT_ONCE] - mean, axis=1)
-    size[size == 0] = 1
-
-    def block(start: int) -> NDArray[np.float32]:
-        some = slice(start, start + _AT_ONCE)
-        made: NDArray[np.float32] = (features[some] - mean) / size[some, np.newaxis]
-        return made
-
-    ones: list[NDArray[np.intp]] = []
-    others: list[NDArray[np.intp]] = []
-    cosines: list[NDArray[np.float32]] = []
-    kept, floor = 0, np.float32(least)
-    for row in range(0, photos, _AT_ONCE):
-        mine = block(row)
-        for column in range(row, photos, _AT_ONCE):
-            found = mine @ block(column).T
-            if column == row:
-                found[np.tril_indices(len(found), 0, found.shape[1])] = -1
-            one, other = np.nonzero(found >= floor)
-            if not len(one):
-                continue
-            ones.append(one + row)
-            others.append(other + column)
-            cosines.append(found[one, other])
-            kept += len(one)
-            if kept > 2 * most:  # the most alike of them, and from now on none that is less
-                order = _first(ones, others, cosines)[:most]
-                ones, others = [np.concatenate(ones)[order]], [np.concatenate(others)[order]]
-                cosines = [np.concatenate(cosines)[order]]
-                kept, floor = most, cosines[0][-1]
-    if not kept:
-        return ()
-    order = _first(ones, others, cosines)[:most]
-    pairs = zip(
-        np.concatenate(ones)[order].tolist(),
-        np.concatenate(others)[order].tolist(),
-        np.concatenate(cosines)[order].tolist(),
-        strict=True,
-    )
+    centred = _Centred(features)
+    found = _told(*closest.pairs(centred.rows, photos, least=least, most=most))
+    differing: dict[tuple[int, int], int] = {}
+    if fingerprints is not None:
+        signs = _Signs(fingerprints)
+        alike = _told(*closest.pairs(signs.rows, photos, least=signs.product(bits), most=most))
+        unknown = [pair for pair in alike if pair not in found]
+        found.update(zip(unknown, centred.cosines(unknown), strict=True))
+        differing = signs.differing([*found])
+    ranks = [
+        (differing[pair] if differing.get(pair, 8 * BYTES) <= bits else 8 * BYTES, -likeness, pair)
+        for pair, likeness in found.items()
+    ]
     return tuple(
         Pair(
             one=one,
             other=other,
-            likeness=min(1.0, likeness),
+            likeness=min(1.0, -negative),
+            bits=differing.get((one, other)),
             contradictory=bool(truth[one] != truth[other]),
             across=learnt is not None and bool(learnt[one] != learnt[other]),
         )
-        for one, other, likeness in pairs
+        for _, negative, (one, other) in sorted(ranks)[:most]
     )
 
 
@@ -182,8 +167,55 @@ def together(photos: int, alike: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
     return np.array([top(i) for i in range(photos)], np.intp)
 
 
-def _first(
-    ones: list[NDArray[np.intp]], others: list[NDArray[np.intp]], cosines: list[NDArray[np.float32]]
-) -> NDArray[np.intp]:
-    """The order of pairs, the most alike first, of equals the lower photos."""
-    return np.lexsort((np.concatenate(others), np.concatenate(ones), -np.concatenate(cosines)))
+class _Centred:
+    """Features around the mean of all, of length 1, made a few rows at a time."""
+
+    def __init__(self, features: NDArray[np.float32]) -> None:
+        self._features = features
+        self._mean = features.mean(axis=0, dtype=np.float64).astype(np.float32)
+        self._size = np.empty(len(features), np.float32)
+        for start in range(0, len(features), closest.AT_ONCE):
+            some = slice(start, start + closest.AT_ONCE)
+            self._size[some] = np.linalg.norm(features[some] - self._mean, axis=1)
+        self._size[self._size == 0] = 1
+
+    def rows(self, some: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        made: NDArray[np.float32] = (self._features[some] - self._mean) / self._size[some, np.newaxis]
+        return made
+
+    def cosines(self, pairs: Sequence[tuple[int, int]]) -> list[float]:
+        made: list[float] = []
+        for start in range(0, len(pairs), closest.AT_ONCE):
+            one, other = np.array(pairs[start : start + closest.AT_ONCE], np.intp).T
+            made += np.vecdot(self.rows(one), self.rows(other)).tolist()
+        return made
+
+
+class _Signs:
+    """Fingerprints as numbers: 1 for a bit, -1 for none, so that the product of two says how many bits differ."""
+
+    def __init__(self, fingerprints: NDArray[np.uint8]) -> None:
+        self._fingerprints = fingerprints
+        self._there = fingerprints.any(axis=1)
+
+    def rows(self, some: slice) -> NDArray[np.float32]:
+        made = 2 * np.unpackbits(self._fingerprints[some], axis=1).astype(np.float32) - 1
+        made[~self._there[some]] = 0  # its product with any is that of fingerprints half of whose bits differ
+        return made
+
+    def product(self, bits: int) -> float:
+        """The product of two of which so many bits differ."""
+        return 8 * BYTES - 2 * bits
+
+    def differing(self, pairs: Sequence[tuple[int, int]]) -> dict[tuple[int, int], int]:
+        """How many bits differ, of pairs that both have a fingerprint."""
+        known = [pair for pair in pairs if self._there[[*pair]].all()]
+        one, other = np.array(known, np.intp).reshape(-1, 2).T
+        counts = np.unpackbits(self._fingerprints[one] ^ self._fingerprints[other], axis=1).sum(axis=1)
+        return dict(zip(known, counts.tolist(), strict=True))
+
+
+def _told(
+    ones: NDArray[np.intp], others: NDArray[np.intp], products: NDArray[np.float32]
+) -> dict[tuple[int, int], float]:
+    return dict(zip(zip(ones.tolist(), others.tolist(), strict=True), products.tolist(), strict=True))

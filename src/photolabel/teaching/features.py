@@ -22,6 +22,7 @@ from ..prepared import File, Prepared
 from ..taught import KEY_BYTES
 from . import activations
 from .backbone import Opened
+from .fingerprint import BYTES, fingerprint
 from .kept import Kept
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Features:
     """The features of photos, one row a photo that could be read, in their order; those taught earlier come first.
 
     `numbers` are float32 (photos, views, dimensions); `averaged` says that they are a map's average over all places.
+    `fingerprints` are uint8 (photos, 32), of the view in the middle: `fingerprint.fingerprint` says what they are.
     `photos`, `names` and `digests` (SHA-256, 32 bytes) are what the photos are called, their classes and their content,
     a row each: the same photo twice is two rows. `failures` are the photos without a row. `from_cache` counts the rows
     that were kept from earlier. `corrected` are photos that were taught earlier as another class, and have the new one
@@ -55,6 +57,7 @@ class Features:
     """
 
     numbers: NDArray[np.float32]
+    fingerprints: NDArray[np.uint8]
     averaged: bool
     photos: tuple[str, ...]
     names: tuple[str, ...]
@@ -117,12 +120,13 @@ class _Run:
         self._running, self._kept, self._beside, self._limits = running, kept, beside, limits
         known = () if earlier is None else earlier.examples
         self._numbers = np.empty((len(known) + most, *kept.shape), np.float32)
+        self._prints = np.empty((len(self._numbers), BYTES), np.uint8)
         self._digests: list[bytes] = []
         for row, each in enumerate(known):
-            found = kept.find(each.key)
+            found = kept.get(each.key)
             if found is not None:
-                self._digests.append(found[0])
-                self._numbers[row] = found[1]
+                self._digests.append(found.photo)
+                self._numbers[row], self._prints[row] = found.numbers, found.fingerprint
         if len(self._digests) < len(known):
             raise UsageError(
                 f"the features of {len(known) - len(self._digests):,} of the {len(known):,} photos that were taught "
@@ -178,9 +182,10 @@ class _Run:
                     step(photo, done.error)
         for row, place in enumerate(places):  # what could not be read has no row: the others move up
             if row != place:
-                self._numbers[row] = self._numbers[place]
+                self._numbers[row], self._prints[row] = self._numbers[place], self._prints[place]
         return Features(
             numbers=self._numbers[: len(places)],
+            fingerprints=self._prints[: len(places)],
             averaged=self._running.averaged,
             photos=tuple(self._photos),
             names=tuple(self._names),
@@ -206,10 +211,10 @@ class _Run:
         except PhotoError:  # whoever decodes it will say so
             return None
         hashed = hashlib.sha256(data)
-        numbers = self._kept.get(hashed.digest())
-        if numbers is None or (self._beside is not None and hashed.digest() not in self._beside):
+        found = self._kept.get(hashed.digest())
+        if found is None or (self._beside is not None and hashed.digest() not in self._beside):
             return None
-        self._numbers[place] = numbers
+        self._numbers[place], self._prints[place] = found.numbers, found.fingerprint
         return File(sha256=hashed.hexdigest(), bytes=len(data))
 
     # -- in the thread that runs the network
@@ -232,12 +237,14 @@ class _Run:
                 fresh.append((place, digest, each))
         if fresh:
             made = self._made(np.stack([view for _, _, each in fresh for view in each.views]), fresh)
-            for (place, digest, _), numbers in zip(fresh, made.reshape(-1, *self._kept.shape), strict=True):
-                self._numbers[place] = numbers
-                self._kept.put(digest, numbers)
+            middle = self._running.backbone.recipe.middle
+            for (place, digest, each), numbers in zip(fresh, made.reshape(-1, *self._kept.shape), strict=True):
+                self._numbers[place], self._prints[place] = numbers, fingerprint(each.views[middle])
+                self._kept.put(digest, numbers, self._prints[place])
         for done in results:
             if done.error is None and not done.from_cache and self._done[done.digest] != done.place:
-                self._numbers[done.place] = self._numbers[self._done[done.digest]]
+                before = self._done[done.digest]
+                self._numbers[done.place], self._prints[done.place] = self._numbers[before], self._prints[before]
         return results
 
     def _made(self, pixels: NDArray[np.uint8], fresh: Sequence[tuple[int, bytes, Prepared]]) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Features that were computed once, kept by the hash of their photo.
+"""Features that were computed once, and fingerprints, kept by the hash of their photo.
 
 One SQLite file for all that they depend on (the network, the layer, the recipe, the precision), so that nothing is
 ever mixed. The file is a memory and no more: each row has a checksum of its own, a file that is damaged or of someone
@@ -15,6 +15,7 @@ import sqlite3
 import threading
 import time
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -23,6 +24,7 @@ import numpy as np
 
 from .. import store
 from ..errors import StoreError
+from .fingerprint import BYTES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,9 +33,12 @@ if TYPE_CHECKING:
 
 FOLDER, ENDING, ASIDE = "features", ".sqlite", ".damaged"
 _APPLICATION = int.from_bytes(b"PhlF", "big")  # SQLite keeps it in the file's head: whose file it is
-_FORMAT = 1
+_FORMAT = 2
 _SCHEMA = (
-    "CREATE TABLE features (photo BLOB NOT NULL PRIMARY KEY, numbers BLOB NOT NULL, checksum BLOB NOT NULL)",
+    (
+        "CREATE TABLE features (photo BLOB NOT NULL PRIMARY KEY, numbers BLOB NOT NULL, fingerprint BLOB NOT NULL, "
+        "checksum BLOB NOT NULL)"
+    ),
     "CREATE TABLE told (identity TEXT NOT NULL)",
 )
 _PAGE = 16384  # bytes: three rows of 1280 numbers fit
@@ -46,6 +51,18 @@ _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT
 
 class _DamagedError(Exception):
     """The file is no such file, or is broken."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, slots=True)
+class Found:
+    """What is kept of the photo whose SHA-256 is `photo`, 32 bytes.
+
+    `numbers` are its features, float32 (views, dimensions), and `fingerprint` is that of its middle view, (32,) uint8.
+    """
+
+    photo: bytes
+    numbers: NDArray[np.float32]
+    fingerprint: NDArray[np.uint8]
 
 
 class Kept:
@@ -63,7 +80,7 @@ class Kept:
         self._name = f"{name}{ENDING}"
         self.remarks: list[str] = []
         self._lock = threading.RLock()
-        self._pending: dict[bytes, bytes] = {}
+        self._pending: dict[bytes, tuple[bytes, bytes]] = {}
         self._written = time.monotonic()
         self._writes = True
         self._connection = self._opened()
@@ -78,32 +95,33 @@ class Kept:
         """Whether nothing is kept."""
         return self._ask("SELECT 1 FROM features LIMIT 1", ()) is None
 
-    def get(self, photo: bytes) -> NDArray[np.float32] | None:
-        """Return the features of the photo of this SHA-256, None where they are not kept, or not soundly."""
-        found = self.find(photo)
-        return None if found is None else found[1]
-
-    def find(self, beginning: bytes) -> tuple[bytes, NDArray[np.float32]] | None:
-        """Return the SHA-256 that begins so, and the features of that photo; None as for `get`."""
-        rest = 32 - len(beginning)
-        ends = (beginning + bytes(rest), beginning + b"\xff" * rest)
-        row = self._ask("SELECT photo, numbers, checksum FROM features WHERE photo BETWEEN ? AND ? LIMIT 1", ends)
+    def get(self, photo: bytes) -> Found | None:
+        """Return what is kept of the photo whose SHA-256 is this, or begins so; None for nothing, or nothing sound."""
+        rest = 32 - len(photo)
+        ends = (photo + bytes(rest), photo + b"\xff" * rest)
+        row = self._ask(
+            "SELECT photo, numbers, fingerprint, checksum FROM features WHERE photo BETWEEN ? AND ? LIMIT 1", ends
+        )
         if row is None:
             return None
-        photo, numbers, checksum = row
-        if not all(isinstance(each, bytes) for each in row) or checksum != _checksum(photo, numbers):
+        if not all(isinstance(each, bytes) for each in row) or row[3] != _checksum(*row[:3]):
             self._remark("some features that were kept were damaged, and are computed anew.")
             return None
-        if len(numbers) != 4 * self.shape[0] * self.shape[1]:
+        photo, numbers, fingerprint, _ = row
+        if len(numbers) != 4 * self.shape[0] * self.shape[1] or len(fingerprint) != BYTES:
             return None
-        return photo, np.frombuffer(numbers, "<f4").reshape(self.shape).astype(np.float32, copy=False)
+        return Found(
+            photo=photo,
+            numbers=np.frombuffer(numbers, "<f4").reshape(self.shape).astype(np.float32, copy=False),
+            fingerprint=np.frombuffer(fingerprint, np.uint8),
+        )
 
-    def put(self, photo: bytes, features: NDArray[np.float32]) -> None:
-        """Keep the features of a photo; they are written now or soon, at the latest by `close`."""
+    def put(self, photo: bytes, features: NDArray[np.float32], fingerprint: NDArray[np.uint8]) -> None:
+        """Keep the features and the fingerprint of a photo; they are written now or soon, at the latest by `close`."""
         with self._lock:
             if self._connection is None or not self._writes:
                 return
-            self._pending[photo] = np.ascontiguousarray(features, "<f4").tobytes()
+            self._pending[photo] = np.ascontiguousarray(features, "<f4").tobytes(), fingerprint.tobytes()
             full = len(self._pending) * 4 * self.shape[0] * self.shape[1] >= _PENDING
             if full or time.monotonic() - self._written >= _EVERY:
                 self._write()
@@ -140,10 +158,10 @@ class Kept:
         self._written = time.monotonic()
         if self._connection is None or not pending:
             return
-        rows = [(photo, numbers, _checksum(photo, numbers)) for photo, numbers in pending.items()]
+        rows = [(photo, *told, _checksum(photo, *told)) for photo, told in pending.items()]
         try:
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?)", rows)
+            self._connection.executemany("INSERT OR REPLACE INTO features VALUES (?, ?, ?, ?)", rows)
             self._connection.execute("COMMIT")
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
@@ -231,8 +249,10 @@ class Kept:
             self.remarks.append(text)
 
 
-def _checksum(photo: bytes, numbers: bytes) -> bytes:
-    return hashlib.blake2b(numbers, digest_size=_CHECKSUM, key=photo[:64]).digest()
+def _checksum(photo: bytes, numbers: bytes, fingerprint: bytes) -> bytes:
+    told = hashlib.blake2b(fingerprint, digest_size=_CHECKSUM, key=photo[:64])
+    told.update(numbers)
+    return told.digest()
 
 
 def _is_damage(error: sqlite3.Error) -> bool:

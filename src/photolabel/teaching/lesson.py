@@ -208,7 +208,12 @@ def teach(
     with solving.one_thread():  # else the file's last digits would depend on their number
         compared = np.concatenate([plain, unseen]) if len(others) else plain
         mine = np.arange(len(compared)) < len(photos)
-        alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
+        alike = doubts.near(
+            compared,
+            np.concatenate([photos.truth, others.truth]),
+            fingerprints=np.concatenate([learnt.fingerprints[rows], held.fingerprints[judged]]),
+            learnt=mine,
+        )
         del compared
         groups = doubts.together(len(photos), [(pair.one, pair.other) for pair in alike if pair.other < len(photos)])
         fitted = heads.fit(
