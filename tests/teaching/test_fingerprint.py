@@ -21,7 +21,7 @@ from photolabel.teaching.fingerprint import BYTES, fingerprint
 from conftest import ROOT
 
 SIZE = 260
-KNOWN = "ce767707ede75a724587a238f772c9a7a587f29c6907d5d8e2cd2b031d322a27"
+KNOWN = "f11681430f279692522d367260d8f9b610a94652a232da47233885b2dcc725b8"
 
 
 def picture(seed: int, size: tuple[int, int] = (SIZE, SIZE)) -> Image.Image:
@@ -116,8 +116,7 @@ def test_no_cosine_is_rounded_by_a_hair() -> None:
 
 def test_it_is_what_it_was() -> None:
     """Fingerprints that are kept must stay those of new photos: bump the format of what is kept where this fails."""
-    rng = np.random.Generator(np.random.PCG64(5))  # integers of it are the same on every machine
-    coarse = rng.integers(0, 256, (13, 13, 3), np.uint8)
+    coarse = (np.arange(13 * 13 * 3) ** 2 * 7 % 251).astype(np.uint8).reshape(13, 13, 3)
     view = np.repeat(np.repeat(coarse, 20, axis=0), 20, axis=1)
     assert fingerprint(view).tobytes().hex() == KNOWN
     assert fingerprint(np.asfortranarray(view)).tobytes().hex() == KNOWN
@@ -192,7 +191,7 @@ def test_one_pixel_is_a_view_too() -> None:
 
 
 def test_the_largest_view_is_exact() -> None:
-    """Sums of a view of 4096 x 4096 are beyond what float32 holds: of white all places must be white, and none differ."""
+    """Sums over a view of 4096 x 4096 pixels are beyond what float32 holds."""
     white = np.broadcast_to(np.uint8(255), (4096, 4096, 3))
     assert not fingerprint(white).any()
     view = np.asarray(picture(3, (64, 64)))
