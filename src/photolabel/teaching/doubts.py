@@ -138,7 +138,7 @@ def near(
         Pair(
             one=one,
             other=other,
-            likeness=min(1.0, -negative),
+            likeness=max(-1.0, min(1.0, -negative)),
             bits=differing.get((one, other)),
             contradictory=bool(truth[one] != truth[other]),
             across=learnt is not None and bool(learnt[one] != learnt[other]),

@@ -51,9 +51,9 @@ def record(lesson: Lesson) -> dict[str, Any]:
     - `mislabelled`: a list of `photo`, `class`, the likelier class `likelier`, and by how much it is likelier,
       `margin`, the likeliest mistakes first.
     - `near_duplicates`: pairs of photos that look alike, the most alike first: `photos` and `classes`, both two,
-      `likeness`, the cosine of their features, `contradictory`, whether these are of two classes, and `across`, whether
-      one is learnt from and the other judged by. `duplicates`: the same content under several names, likewise, without
-      a likeness.
+      `bits`, how many of 255 bits of their fingerprints differ, None where one has none, `likeness`, the cosine of
+      their features, -1..1, `contradictory`, whether they are of two classes, and `across`, whether one is learnt from
+      and the other judged by. `duplicates`: the same content under several names, likewise, without the two numbers.
     - `unreadable`: a list of `photo`, `class`, and `error`: its `code` and `message`.
     - `remarks`: what was amiss with features that were kept.
     """
@@ -103,6 +103,7 @@ def record(lesson: Lesson) -> dict[str, Any]:
             {
                 "photos": [names[each.one], names[each.other]],
                 "classes": [labels[truth[each.one]], labels[truth[each.other]]],
+                "bits": each.bits,
                 "likeness": each.likeness,
                 "contradictory": each.contradictory,
                 "across": each.across,

@@ -1,0 +1,68 @@
+"""The closest pairs are those of the whole matrix, whatever the blocks, however many are equal."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from photolabel.teaching import closest
+from photolabel.teaching.closest import pairs
+
+
+def whole(rows: np.ndarray, least: float, most: int) -> list[tuple[int, int, float]]:
+    """From all products, sorted."""
+    products = rows @ rows.T
+    found = [
+        (-float(products[one, other]), one, other)
+        for one in range(len(rows))
+        for other in range(one + 1, len(rows))
+        if products[one, other] >= np.float32(least)
+    ]
+    return [(one, other, -product) for product, one, other in sorted(found)[:most]]
+
+
+def by_blocks(rows: np.ndarray, least: float, most: int) -> list[tuple[int, int, float]]:
+    found = pairs(lambda some: rows[some], len(rows), least=least, most=most)
+    return [*zip(*(each.tolist() for each in found), strict=True)]
+
+
+@pytest.mark.parametrize("block", [1, 3, 16, 1024])
+@pytest.mark.parametrize("most", [1, 7, 40, 10_000])
+def test_they_are_those_of_the_whole_matrix(monkeypatch: pytest.MonkeyPatch, block: int, most: int) -> None:
+    monkeypatch.setattr(closest, "AT_ONCE", block)
+    rng = np.random.default_rng(0)
+    for seed in range(6):
+        # Products of whole numbers are exact, and many are equal.
+        rows = rng.integers(-2, 3, (50, 2 + seed)).astype(np.float32)
+        for least in (1, 4, 1000):
+            assert by_blocks(rows, least, most) == whole(rows, least, most)
+
+
+@pytest.mark.parametrize("most", [1, 5, 20])
+def test_the_next_number_is_larger(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    """Equals of those that are kept are passed over, block by block; what is larger by the last digit never is."""
+    monkeypatch.setattr(closest, "AT_ONCE", 2)
+    step = np.spacing(np.float32(1))
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        rows = 1 + step * rng.choice([0, 0, 0, 0, 1], (24, 1)).astype(np.float32)
+        assert by_blocks(rows, 0.5, most) == whole(rows, 0.5, most)
+
+
+def test_no_rows_and_one() -> None:
+    for count in (0, 1):
+        rows = np.ones((count, 3), np.float32)
+        assert by_blocks(rows, 0.5, 10) == []
+
+
+def test_where_all_are_alike_the_memory_is_bounded() -> None:
+    """Eight million pairs, all equal: of these the first."""
+    rows = np.ones((4000, 4), np.float32)
+    tracemalloc.start()
+    found = by_blocks(rows, 0.5, 1000)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [pair[:2] for pair in found] == [(0, other) for other in range(1, 1001)]
+    assert most < 64 << 20
