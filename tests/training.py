@@ -37,6 +37,18 @@ def plant(top: Path, count: int = 8, colours: dict[str, tuple[int, int, int]] = 
     return top
 
 
+def plant_varied(top: Path, count: int = 8, colours: dict[str, tuple[int, int, int]] = COLOURS, seed: int = 0) -> Path:
+    """Make a folder of photos for each class, no two of which a good network takes for one and the same."""
+    for place, (name, colour) in enumerate(colours.items()):
+        for number in range(count):
+            rng = np.random.default_rng([seed, place, number])
+            patches = (rng.normal(0, 60, (4, 5, 3)) + np.array(colour)).clip(0, 255).astype(np.uint8)
+            (top / name).mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(patches).resize((48, 40), Image.Resampling.BICUBIC)
+            image.save(top / name / f"{number:03}.png")
+    return top
+
+
 def computed(top: Path | Sequence[Path], backbone: Backbone, **options: Any) -> Features:
     found = examples.find([top] if isinstance(top, Path) else top)
     most = options.pop("most", None) or found.survey().photos

@@ -126,6 +126,7 @@ class Lesson:
     from_cache: int
     earlier: int = 0
     corrected: tuple[str, ...] = ()
+    uniform: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
 
 
@@ -154,6 +155,7 @@ def teach(
     Raises TruthError where what can be read does not show two classes, or nothing of one; UsageError for what does not
     go together, `OutputError` where `out` cannot be written, and what going through the examples raises.
     """
+    heads.check(kind=kind, strength=strength, seed=seed)
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, backbone)
     with backbone.open() as running:
@@ -191,21 +193,22 @@ def _learn(
     mine = np.arange(len(compared)) < len(photos)
     alike = doubts.near(compared, np.concatenate([photos.truth, others.truth]), learnt=mine)
     del compared
-    together = [(pair.one, pair.other) for pair in alike if pair.other < len(photos)]
-    groups = doubts.together(len(photos), together)
+    groups = doubts.together(photos.truth, [(pair.one, pair.other) for pair in alike if pair.other < len(photos)])
     fitted = heads.fit(
         plain,
         photos.truth,
         classes=len(labels),
         kind=kind,
         strength=strength,
-        groups=groups,
+        groups=groups.of_photo,
         views=views,
         seed=seed,
         progress=step.fit,
     )
     known = familiar.learn(plain, photos.truth, fitted.fold, classes=len(labels))
-    grown = curve.measure(plain, photos.truth, fitted, classes=len(labels), groups=groups, views=views, seed=seed)
+    grown = curve.measure(
+        plain, photos.truth, fitted, classes=len(labels), groups=groups.of_photo, views=views, seed=seed
+    )
     made = figures.figures(fitted.probabilities, photos.truth, fitted.judged)
     judgement = _judged(fitted, known, others, held.numbers[judged, middle]) if len(others) else None
     model = saving.save(
@@ -235,6 +238,7 @@ def _learn(
         validation=judgement,
         mislabelled=doubts.mislabelled(fitted.probabilities, photos.truth, fitted.judged),
         alike=alike,
+        uniform=groups.uniform,
         repeated=repeated,
         failures=(*learnt.failures, *held.failures),
         from_cache=learnt.from_cache + held.from_cache,
@@ -247,7 +251,8 @@ def _learn(
 def _labels(learnt: Features, earlier: Earlier | None) -> tuple[str, ...]:
     """The names of the classes: those of before in their old order, then the new ones."""
     before = () if earlier is None else earlier.labels
-    return (*before, *sorted({*learnt.names} - {*before}))
+    new = {*learnt.names, *(failure.name for failure in learnt.failures)}
+    return (*before, *sorted(new - {*before}))
 
 
 def _once(learnt: Features, held: Features) -> tuple[NDArray[np.intp], tuple[Repeated, ...], NDArray[np.intp]]:
