@@ -102,8 +102,8 @@ def check(*, kind: str, strength: float | None, seed: int) -> None:
         raise UsageError(f"kind={kind!r}: expected logistic or svm.")
     if strength is not None and not (isinstance(strength, int | float) and math.isfinite(strength) and strength > 0):
         raise UsageError(f"strength={strength!r}: expected a number above 0, or None to have it chosen.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 32:
-        raise UsageError(f"seed={seed!r}: expected a whole number from 0 to {(1 << 32) - 1}.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed={seed!r}: expected a whole number from 0 to {(1 << 63) - 1}.")
 
 
 def fit(
