@@ -144,7 +144,20 @@ def test_photos_that_are_all_alike_are_no_error() -> None:
 
 
 def test_likeness_is_handed_on() -> None:
-    assert together(6, [(1, 2), (4, 5), (2, 4)]).tolist() == [0, 1, 1, 3, 1, 1]
+    found = together(np.array([0, 1, 0, 1, 0, 1, 2, 2]), [(1, 2), (4, 5), (2, 4)])
+    assert found.of_photo.tolist() == [0, 1, 1, 3, 1, 1, 6, 7] and found.uniform == ()
+    assert together(np.array([0, 1]), []).of_photo.tolist() == [0, 1]
+
+
+def test_a_class_whose_photos_are_all_alike_is_taken_apart() -> None:
+    """But not a series of most of its photos where these are very few, nor what is alike in another class."""
+    truth = np.repeat([0, 1, 2], [6, 4, 10])
+    chain = [(i, i + 1) for start, count in ((0, 4), (6, 4), (10, 5)) for i in range(start, start + count - 1)]
+    found = together(truth, [*chain, (0, 10)])
+    assert found.uniform == (0,)
+    assert len({*found.of_photo[:6].tolist()}) == 6 and not {*found.of_photo[:6]} & {*found.of_photo[6:]}
+    assert len({*found.of_photo[6:10].tolist()}) == 1 and len({*found.of_photo[10:15].tolist()}) == 1
+    assert len({*found.of_photo.tolist()}) == 6 + 1 + 1 + 5
 
 
 def test_numbers_that_do_not_fit_are_refused() -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 BITS = 48
 NEAR = 0.9
 MOST = 10_000  # pairs that are kept
+_SERIES = 5  # photos of a class: fewer that are alike may well be one series
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +56,17 @@ class Pair:
     bits: int | None = None
     contradictory: bool
     across: bool
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Groups:
+    """Which photos belong together: those of one number in `of_photo`, (photos,).
+
+    `uniform` are the classes most of whose photos are alike, which are taken apart all the same.
+    """
+
+    of_photo: NDArray[np.intp]
+    uniform: tuple[int, ...]
 
 
 def mislabelled(
@@ -147,12 +159,15 @@ def near(
     )
 
 
-def together(photos: int, alike: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
-    """Return a group's number for each photo, (photos,): those that are alike, also over others, are in one group.
+def together(truth: NDArray[np.intp], alike: Sequence[tuple[int, int]]) -> Groups:
+    """Return which photos are to be held out together, so that none is judged by its like.
 
-    `alike` are tuples of indices, as of `Pair`. Numbers are the lowest index of the group's photos.
+    `truth` are the photos' classes, (photos,), and `alike` pairs of indices. Those that are alike, also over others,
+    are in one group. But where that would be most of a class of five photos or more, to be alike is what makes the
+    class, as of documents among photographs, and tells nothing of copies: if they were all held out, nothing of the
+    class were left to learn from. Such a class is `uniform`, and each of its photos is in a group by itself.
     """
-    root = list(range(photos))
+    root = list(range(len(truth)))
 
     def top(i: int) -> int:
         while root[i] != i:
@@ -160,11 +175,18 @@ def together(photos: int, alike: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
             i = root[i]
         return i
 
-    for each in alike:
-        for other in each[1:]:
-            low, high = sorted((top(each[0]), top(other)))
-            root[high] = low
-    return np.array([top(i) for i in range(photos)], np.intp)
+    for one, other in alike:
+        low, high = sorted((top(one), top(other)))
+        root[high] = low
+    of_photo = np.array([top(i) for i in range(len(truth))], np.intp)
+    (classes, _), sizes = np.unique(np.stack([truth, of_photo]), axis=1, return_counts=True)
+    counts = np.bincount(truth)
+    largest = np.zeros(len(counts), np.intp)
+    np.maximum.at(largest, classes, sizes)
+    uniform = np.flatnonzero((2 * largest > counts) & (counts >= _SERIES))
+    apart = np.flatnonzero(np.isin(truth, uniform))
+    of_photo[apart] = len(truth) + apart
+    return Groups(of_photo=of_photo, uniform=tuple(uniform.tolist()))
 
 
 class _Centred:

@@ -96,6 +96,16 @@ def softmax(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     return shares
 
 
+def check(*, kind: str, strength: float | None, seed: int) -> None:
+    """Raise UsageError unless a head can be fitted so, as far as can be said before its photos are looked at."""
+    if kind not in ("logistic", "svm"):
+        raise UsageError(f"kind={kind!r}: expected logistic or svm.")
+    if strength is not None and not (isinstance(strength, int | float) and math.isfinite(strength) and strength > 0):
+        raise UsageError(f"strength={strength!r}: expected a number above 0, or None to have it chosen.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 1 << 63:
+        raise UsageError(f"seed={seed!r}: expected a whole number from 0 to {(1 << 63) - 1}.")
+
+
 def fit(
     features: NDArray[np.float32],
     truth: NDArray[np.intp],
@@ -120,9 +130,8 @@ def fit(
     The same photos and seed give the same bytes, whatever the number of threads. Beside the features, one copy of them
     and of the views is in memory. Raises UsageError for what makes no sense, MissingExtraError without scikit-learn.
     """
-    features, truth, groups = _checked(features, truth, groups, classes=classes, kind=kind, views=views)
-    if strength is not None and not (math.isfinite(strength) and strength > 0):
-        raise UsageError(f"strength={strength!r}: expected a number above 0, or None to have it chosen.")
+    check(kind=kind, strength=strength, seed=seed)
+    features, truth, groups = _checked(features, truth, groups, classes=classes, views=views)
     photos = len(truth)
     most = FOLDS if photos < _MANY else FOLDS // 2
     fold = deal(truth, groups, most=most, seed=seed)
@@ -262,7 +271,6 @@ def _checked(
     groups: NDArray[np.intp] | None,
     *,
     classes: int,
-    kind: Kind,
     views: NDArray[np.float32] | None,
 ) -> tuple[NDArray[np.float32], NDArray[np.intp], NDArray[np.intp]]:
     """The features, truth and groups as they are used; groups are numbered from 0. Raises UsageError."""
@@ -271,8 +279,6 @@ def _checked(
         raise UsageError(f"expected features (photos, features), float32; got {given.shape}, {given.dtype}.")
     if known.shape != given.shape[:1] or known.dtype.kind not in "iu":
         raise UsageError(f"expected a class for each of {len(given)} photos, got {known.shape}, {known.dtype}.")
-    if kind not in ("logistic", "svm"):
-        raise UsageError(f"kind={kind!r}: expected logistic or svm.")
     if classes < 2:
         raise UsageError(f"expected at least two classes to tell apart, got {classes}.")
     if len(known) and not (known.min() >= 0 and known.max() < classes):

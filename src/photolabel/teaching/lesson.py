@@ -150,6 +150,7 @@ class Lesson:
     from_cache: int
     earlier: int = 0
     corrected: tuple[str, ...] = ()
+    uniform: tuple[int, ...] = ()
     remarks: tuple[str, ...] = ()
     tuned: Tuned | None = None
 
@@ -181,6 +182,7 @@ def teach(
     Raises TruthError where what can be read does not show two classes, or nothing of one; UsageError for what does not
     go together, `OutputError` where `out` cannot be written, and what going through the examples raises.
     """
+    heads.check(kind=kind, strength=strength, seed=seed)
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, backbone)
     middle = judging = backbone.recipe.middle
@@ -215,7 +217,9 @@ def teach(
             learnt=mine,
         )
         del compared
-        groups = doubts.together(len(photos), [(pair.one, pair.other) for pair in alike if pair.other < len(photos)])
+        pairs = [(pair.one, pair.other) for pair in alike if pair.other < len(photos)]
+        together = doubts.together(photos.truth, pairs)
+        groups = together.of_photo
         fitted = heads.fit(
             plain,
             photos.truth,
@@ -272,6 +276,7 @@ def teach(
         validation=judgement,
         mislabelled=mislabelled,
         alike=alike,
+        uniform=together.uniform,
         repeated=repeated,
         failures=(*learnt.failures, *held.failures),
         from_cache=learnt.from_cache + held.from_cache,
