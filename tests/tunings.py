@@ -320,6 +320,7 @@ def what_is_no_better_leaves_the_frozen_head() -> None:
     again = teach(PHOTOS, plain, model=TINY, layer="block5_pool", views="ten-crop", workers=0)
     assert again.tuned is None
     np.testing.assert_allclose(stored(out)["head/kernel"], stored(plain)["head/kernel"], rtol=1e-3, atol=1e-4)
+    assert any("frozen head, on the network as it was" in remark for remark in lesson.remarks)
     assert "fine_tuning" not in taught.read(out).report  # type: ignore[union-attr]
     adding.earlier(out)
     assert not out.with_name("x.onnx.partial").exists()

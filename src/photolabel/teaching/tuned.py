@@ -13,6 +13,7 @@ from .. import engine, graph, images, store
 from ..errors import InvalidModelError
 from . import activations, familiar, folds, heads
 from .epochs import judge
+from .solving import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +74,8 @@ def network(
         kind="logistic",
         strength=began.strength,
     )
-    known = _familiar(trainer.look(learnt)[0], learnt.truth, features, held.truth, classes)
+    with one_thread():
+        known = _familiar(trainer.look(learnt)[0], learnt.truth, features, held.truth, classes)
     backbone = _written(trainer, arrays, base, blocks, name, stack)
     _compare(trainer, backbone, below)
     return Network(
