@@ -15,6 +15,7 @@ from .. import batch, writing
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from . import adding, backbone, checkpoint, examples, lesson, saving, solving, tuning
+from .brought import from_keras
 from .lesson import FEW, UNWATCHED, Lesson, Step
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..sources import Item
     from .solving import Kind
 
-__all__ = ["Lesson", "Step", "teach"]
+__all__ = ["Lesson", "Step", "from_keras", "teach"]
 
 _TABLES = (".csv", ".tsv", ".txt")
 
