@@ -106,6 +106,7 @@ def imported() -> Any:
             )
         if there and _set() not in there:
             os.environ["KERAS_BACKEND"] = there[0]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow tells stderr about the processor
     with extras.needed("keras"):
         import keras
 
