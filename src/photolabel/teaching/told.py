@@ -147,11 +147,11 @@ def text(lesson: Lesson, *, report: Path | None = None) -> str:
 
 def how(lesson: Lesson) -> str:
     """Return what was fitted to which numbers."""
-    head, origin = lesson.fitted.head, lesson.origin
-    return (
-        f"{HEADS[head.kind]} of strength {head.strength:.3g} on layer {origin.layer} of {origin.name} "
-        f"({origin.recipe}, {origin.precision})"
-    )
+    head, origin, tuned = lesson.fitted.head, lesson.origin, lesson.tuned
+    made = f"{HEADS[head.kind]} of strength {head.strength:.3g}"
+    if tuned is not None and tuned.best:
+        made = f"a head trained together with {several(tuned.blocks, 'block')}, {several(tuned.best, 'epoch')},"
+    return f"{made} on layer {origin.layer} of {origin.name} ({origin.recipe}, {origin.precision})"
 
 
 def cautions(lesson: Lesson) -> Iterator[str]:
@@ -159,6 +159,11 @@ def cautions(lesson: Lesson) -> Iterator[str]:
     found = judged_by(lesson)
     if not lesson.fitted.folds:
         yield "No photo could be held out: no class has two that differ, so nothing was chosen by how well it works."
+    elif (tuned := lesson.tuned) is not None and tuned.best:
+        yield (
+            "It was fine-tuned, so how often it is right is told by the photos for validation, or those held out once, "
+            "and not by cross-validation. The same photos said when to stop: of others it may be a little less right."
+        )
     elif lesson.figures.unjudged:
         yield (
             f"{several(lesson.figures.unjudged, 'photo')} could not be judged: without them none of their class is "
