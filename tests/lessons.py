@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 
 from photolabel import models
 from photolabel.confidence import share
+from photolabel.errors import CorruptPhotoError
 from photolabel.models import Model
 from photolabel.recipes import CROP
 from photolabel.taught import Origin
 from photolabel.teaching import doubts, familiar, figures
+from photolabel.teaching.features import Failure
 from photolabel.teaching.folds import NEVER, deal
 from photolabel.teaching.heads import Fitted, Head, Tried, softmax
-from photolabel.teaching.lesson import Lesson, Photos, Validation
+from photolabel.teaching.lesson import Lesson, Photos, Repeated, Validation
 
 FEATURES = 24
 ORIGIN = Origin(name="some-network", network=f"sha256:{'0' * 64}", layer="pool", recipe=CROP, precision="fp32")
@@ -112,3 +115,38 @@ def lesson(
         "from_cache": 0,
     }
     return Lesson(**(values | changed))
+
+
+def grown(found: Lesson, *needs: tuple[int, int | None]) -> Lesson:
+    """The lesson with a learning curve: classes that need more photos, and how many."""
+    curve = SimpleNamespace(
+        points=[SimpleNamespace(photos=2.5 * 2**i, accuracy=share(80 + 5 * i, 100)) for i in range(4)],
+        needs=[
+            SimpleNamespace(index=i, photos=12, recall=found.figures.classes[i].recall, wanted=many)
+            for i, many in needs
+        ],
+    )
+    object.__setattr__(found, "curve", curve)
+    return found
+
+
+def same(*classes: str, across: bool = False, name: str = "{}.jpg") -> Repeated:
+    return Repeated(photos=tuple(name.format(i) for i in range(len(classes))), classes=classes, across=across)
+
+
+REPEATED = (same("a", "b"), same("a", "b", across=True), same("a", "a", across=True), same("b", "b"))
+FAILURES = (Failure(photo="bad.jpg", name="a", error=CorruptPhotoError("it is cut short")),)
+ALL: dict[str, Any] = {
+    "counts": (60, 50),
+    "held": (9, 12),
+    "labels": ["a", "b"],
+    "noise": 2.0,
+    "swapped": (3, 70, 90),
+    "copied": ((1, 2), (5, 115)),
+    "repeated": REPEATED,
+    "failures": FAILURES,
+    "earlier": 7,
+    "corrected": ("1.jpg",),
+    "from_cache": 5,
+    "remarks": ("What was kept was damaged.",),
+}

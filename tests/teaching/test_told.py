@@ -6,57 +6,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from photolabel.confidence import share
 from photolabel.errors import CorruptPhotoError
 from photolabel.page import percent
 from photolabel.teaching import told
-from photolabel.teaching.features import Failure
-from photolabel.teaching.lesson import Lesson, Repeated
 from test_page import HOSTILE
 
-from lessons import lesson
-
-
-def grown(found: Lesson, *needs: tuple[int, int | None]) -> Lesson:
-    """The lesson with a learning curve: classes that need more photos, and how many."""
-    curve = SimpleNamespace(
-        points=[SimpleNamespace(photos=2.5 * 2**i, accuracy=share(80 + 5 * i, 100)) for i in range(4)],
-        needs=[
-            SimpleNamespace(index=i, photos=12, recall=found.figures.classes[i].recall, wanted=many)
-            for i, many in needs
-        ],
-    )
-    object.__setattr__(found, "curve", curve)
-    return found
-
-
-def same(*classes: str, across: bool = False, name: str = "{}.jpg") -> Repeated:
-    return Repeated(photos=tuple(name.format(i) for i in range(len(classes))), classes=classes, across=across)
-
-
-REPEATED = (same("a", "b"), same("a", "b", across=True), same("a", "a", across=True), same("b", "b"))
-FAILURES = (Failure(photo="bad.jpg", name="a", error=CorruptPhotoError("it is cut short")),)
-ALL: dict[str, Any] = {
-    "counts": (60, 50),
-    "held": (9, 12),
-    "labels": ["a", "b"],
-    "noise": 2.0,
-    "swapped": (3, 70, 90),
-    "copied": ((1, 2), (5, 115)),
-    "repeated": REPEATED,
-    "failures": FAILURES,
-    "earlier": 7,
-    "corrected": ("1.jpg",),
-    "from_cache": 5,
-    "remarks": ("What was kept was damaged.",),
-}
-
+from lessons import ALL, REPEATED, grown, lesson, same
 
 # -- JSON
 
