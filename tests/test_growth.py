@@ -9,6 +9,7 @@ import pytest
 
 from photolabel.confidence import Share, share
 from photolabel.draw import chart, growth, scene
+from test_reliability import lies_whole
 
 SOME = [(6.25, share(78, 100)), (12.5, share(85, 100)), (25.0, share(90, 100)), (49.2, share(93, 100))]
 CASES = {
@@ -25,18 +26,7 @@ CASES = {
 @pytest.mark.parametrize("points", CASES.values(), ids=CASES.keys())
 def test_all_lies_on_the_page_and_no_text_on_another(points: list[tuple[float, Share]]) -> None:
     page = growth.growth(points, title="a lesson of a long name " * 9)
-    for shape in page.shapes:
-        match shape:
-            case scene.Box():
-                assert shape.x >= 0 and shape.x + shape.width <= page.width
-                assert shape.y >= 0 and shape.y + shape.height <= page.height
-            case scene.Line():
-                assert all(0 <= x <= page.width and 0 <= y <= page.height for x, y in shape.points)
-            case scene.Text():
-                left, top, right, bottom = shape.bounds
-                assert left >= 0 and top >= 0 and right <= page.width and bottom <= page.height
-    for one, other in itertools.combinations([text.bounds for text in page.texts], 2):
-        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] + 4 or other[3] <= one[1] + 4
+    lies_whole(page)
     assert set(re.findall(r'="(#[0-9a-f]{6})"', scene.svg(page).decode())) <= set(chart.COLOURS)
 
 
