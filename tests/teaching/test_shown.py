@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from photolabel.teaching import shown
-from photolabel.teaching.doubts import Pair
+from photolabel.teaching.doubts import MOST, Pair
 from photolabel.teaching.lesson import Repeated
 
 from lessons import lesson, same
@@ -74,6 +74,11 @@ def test_no_more_than_some_hundred() -> None:
     chosen = shown.choose(found)
     assert len(chosen.pairs) == shown.PAIRS and len(chosen.contradictory) == len(chosen.twice) == shown.REPEATED
     assert len(shown.names(found)) <= 24 + 2 * 12 + 2 * 24 + 3 * 12 * 4
+
+
+def test_very_many_pairs_are_at_least_so_many() -> None:
+    assert shown.pairs(lesson(alike=(pair(0, 1, 0.9),))) == "1 pair"
+    assert shown.pairs(lesson(alike=(pair(0, 1, 0.9),) * MOST)) == "at least 10,000 pairs"
 
 
 def test_names_are_those_of_all_that_is_shown() -> None:

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..page import several
+from .doubts import MOST
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -88,6 +91,12 @@ def everyone(lesson: Lesson) -> tuple[tuple[str, ...], NDArray[np.intp]]:
     if held is None:
         return lesson.photos.names, lesson.photos.truth
     return (*lesson.photos.names, *held.photos.names), np.concatenate([lesson.photos.truth, held.photos.truth])
+
+
+def pairs(lesson: Lesson) -> str:
+    """Return in words how many pairs of photos look alike; of very many only the most alike are known."""
+    count = len(lesson.alike)
+    return f"{'at least ' if count >= MOST else ''}{several(count, 'pair')}"
 
 
 def kinds(repeated: Iterable[Repeated]) -> tuple[list[Repeated], list[Repeated], list[Repeated]]:

@@ -12,7 +12,7 @@ import numpy as np
 from ..confidence import share
 from ..output import columns, printable
 from ..page import percent, several
-from .shown import everyone, kinds
+from .shown import everyone, kinds, pairs
 
 if TYPE_CHECKING:
     from ..confidence import Share
@@ -356,7 +356,7 @@ def _doubts(lesson: Lesson) -> list[str]:
         of_two = sum(each.contradictory for each in lesson.alike)
         apart = sum(each.across for each in lesson.alike)
         lines.append(
-            f"{several(len(lesson.alike), 'pair')} of photos look alike"
+            f"{pairs(lesson)} of photos look alike"
             + (f", {of_two:,} of them in two classes" if of_two else "")
             + (f", {apart:,} across training and validation" if apart else "")
         )
