@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,10 +18,13 @@ from photolabel.models import Model
 from photolabel.recipes import CROP
 from photolabel.taught import Origin
 from photolabel.teaching import doubts, familiar, figures
+from photolabel.teaching.curve import Curve, Need, Point
+from photolabel.teaching.epochs import Epoch
 from photolabel.teaching.features import Failure
 from photolabel.teaching.folds import NEVER, deal
 from photolabel.teaching.heads import Fitted, Head, Tried, softmax
 from photolabel.teaching.lesson import Lesson, Photos, Repeated, Validation
+from photolabel.teaching.tuning import Tuned
 
 FEATURES = 24
 ORIGIN = Origin(name="some-network", network=f"sha256:{'0' * 64}", layer="pool", recipe=CROP, precision="fp32")
@@ -107,6 +110,7 @@ def lesson(
         "fitted": fitted,
         "figures": figures.figures(mine, learnt.truth, judged),
         "familiar": known,
+        "curve": None,
         "validation": validation,
         "mislabelled": doubts.mislabelled(mine, learnt.truth, judged),
         "alike": doubts.near(features, truth, learnt=np.arange(len(truth)) < len(learnt)) if copied else (),
@@ -119,15 +123,45 @@ def lesson(
 
 def grown(found: Lesson, *needs: tuple[int, int | None]) -> Lesson:
     """The lesson with a learning curve: classes that need more photos, and how many."""
-    curve = SimpleNamespace(
-        points=[SimpleNamespace(photos=2.5 * 2**i, accuracy=share(80 + 5 * i, 100)) for i in range(4)],
-        needs=[
-            SimpleNamespace(index=i, photos=12, recall=found.figures.classes[i].recall, wanted=many)
-            for i, many in needs
-        ],
+    made = Curve(
+        points=tuple(Point(photos=2.5 * 2**i, accuracy=share(80 + 5 * i, 100)) for i in range(4)),
+        needs=tuple(Need(index=i, photos=12, recall=found.figures.classes[i].recall, wanted=many) for i, many in needs),
     )
-    object.__setattr__(found, "curve", curve)
-    return found
+    return replace(found, curve=made)
+
+
+def tuned(found: Lesson, *, best: int = 2, given: bool = False) -> Lesson:
+    """The lesson as if fine-tuned; judged by some of its photos, or by those that were `given` for validation."""
+    epochs = tuple(
+        Epoch(
+            number=i,
+            most=30,
+            loss=0.5 / i if i else None,
+            accuracy=0.9 if i else None,
+            held_loss=0.3 + 0.1 * abs(i - best),
+            held_accuracy=0.95,
+            best=i <= best,
+        )
+        for i in range(4)
+    )
+    held = np.zeros(len(found.photos), bool)
+    if not given:
+        held[::5] = True
+    made = Tuned(blocks=1, learning_rate=1e-4, epochs=epochs, best=best, held=held)
+    if not best:
+        return replace(found, tuned=made)
+    none = np.zeros(len(found.photos), bool)
+    validation = found.validation
+    if not given:
+        photos, probabilities = found.photos.some(held), found.fitted.probabilities[held]
+        validation = Validation(
+            photos=photos,
+            probabilities=probabilities,
+            figures=figures.figures(probabilities, photos.truth),
+            strange=share(1, len(photos)),
+        )
+    judged = figures.figures(found.fitted.probabilities, found.photos.truth, none)
+    return replace(found, tuned=made, validation=validation, figures=judged)
 
 
 def same(*classes: str, across: bool = False, name: str = "{}.jpg") -> Repeated:

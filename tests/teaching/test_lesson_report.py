@@ -23,7 +23,7 @@ from test_evaluate_report import anchors, here, is_tame, same_files, table, text
 from test_evaluate_report import photo as red
 from test_page import HOSTILE, watched
 
-from lessons import ALL, grown, lesson
+from lessons import ALL, grown, lesson, tuned
 from training import plant
 
 DASH = page.DASH
@@ -52,7 +52,7 @@ def test_the_page_says_what_was_found(tmp_path: Path) -> None:
     for words in (
         "2 classes learnt from 110 photos",
         "Network underneath some-network",
-        "110, and 21 to judge by",
+        "110, and 21 more to judge by",
         page.percent(found.figures.mean_recall),
         page.interval(found.validation.strange),
         f"{len(found.mislabelled)} photos are likely mislabelled.",
@@ -114,7 +114,7 @@ def test_many_classes_have_no_matrix_but_what_is_confused_most(tmp_path: Path) -
     found = lesson((20,) * 60, noise=1.8)
     said = write(tmp_path / "out", found)
     assert not matrices(tmp_path / "out")
-    often = told.confusions(found.figures)
+    often = found.figures.confusions()
     rows = table(tmp_path / "out", f"By cross-validation, the commonest first: 50 of {len(often)} pairs of classes")
     assert len(rows) == 50
     truth, taken, count = often[0]
@@ -174,6 +174,26 @@ def test_one_photo_a_class(tmp_path: Path, held: tuple[int, ...]) -> None:
 
 def test_a_class_that_needs_no_more(tmp_path: Path) -> None:
     assert "No class stands out" in write(tmp_path / "out", grown(lesson()))
+
+
+def test_a_network_that_was_fine_tuned(tmp_path: Path) -> None:
+    plain = lesson((60, 50), noise=2.0, labels=["a", "b"])
+    found = tuned(plain)
+    said = write(tmp_path / "out", found)
+    assert found.validation is not None
+    assert "Right, of photos held out" in said and "by cross-validation" not in said and "fine-tuned" in said
+    assert "110, and 22 of them to judge by" in said and page.interval(found.validation.figures.accuracy) in said
+    assert len(matrices(tmp_path / "out")) == 1
+    rows = table(tmp_path / "out", "Epochs of fine-tuning")
+    assert [(row[0], row[3], row[5]) for row in rows] == [
+        ("0, frozen", "0.5000", ""), ("1", "0.4000", ""), ("2", "0.3000", "kept"), ("3", "0.4000", "")
+    ]  # fmt: skip
+    assert rows[0][1:3] == [DASH, DASH]
+    said = write(tmp_path / "given", tuned(lesson((60, 50), held=(9, 9)), given=True))
+    assert "Right, of validation photos" in said and "110, and 18 more to judge by" in said
+    said = write(tmp_path / "frozen", tuned(plain, best=0))
+    assert "Right, by cross-validation" in said and "the frozen network was kept" in said
+    assert table(tmp_path / "frozen", "Epochs of fine-tuning")[0][5] == "kept"
 
 
 # -- photos

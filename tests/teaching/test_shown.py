@@ -8,7 +8,7 @@ from photolabel.teaching import shown
 from photolabel.teaching.doubts import MOST, Pair
 from photolabel.teaching.lesson import Repeated
 
-from lessons import lesson, same
+from lessons import lesson, same, tuned
 
 
 def pair(one: int, other: int, likeness: float, *, contradictory: bool = False, across: bool = False) -> Pair:
@@ -55,6 +55,12 @@ def test_mistakes_are_the_surest_and_none_is_shown_twice() -> None:
 def test_a_photo_that_was_not_judged_is_no_mistake() -> None:
     found = lesson((20, 1), noise=0.1)
     assert shown.choose(found).wrong == () and not found.fitted.judged[20]
+
+
+def test_mistakes_of_frozen_heads_are_not_those_of_a_tuned_network() -> None:
+    found = tuned(lesson((60, 60), noise=3.0))
+    chosen = shown.choose(found)
+    assert chosen.wrong == () and len(chosen.wrong_validation) > 0
 
 
 def test_what_is_there_several_times_by_kind() -> None:

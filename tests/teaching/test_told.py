@@ -15,7 +15,7 @@ from photolabel.page import percent
 from photolabel.teaching import told
 from test_page import HOSTILE
 
-from lessons import ALL, REPEATED, grown, lesson, same
+from lessons import ALL, REPEATED, grown, lesson, same, tuned
 
 # -- JSON
 
@@ -65,7 +65,7 @@ def test_each_field_is_documented() -> None:
         return {name for each in value for name in fields(each)} if isinstance(value, list) else set()
 
     documented = set(re.findall(r"[`\"](\w+)[`\"]", told.record.__doc__ or ""))
-    assert fields(told.record(grown(lesson(**ALL), (1, 40)))) <= documented
+    assert fields(told.record(tuned(grown(lesson(**ALL), (1, 40)), best=0))) <= documented
 
 
 def test_what_is_not_known_is_none() -> None:
@@ -79,6 +79,17 @@ def test_names_stay_as_they_are_in_json() -> None:
     made = told.record(lesson(labels=[HOSTILE, "b"], swapped=(1,), name="{}" + HOSTILE, out=Path(HOSTILE[:30])))
     assert made["labels"][0] == HOSTILE and made["mislabelled"][0]["photo"] == f"1{HOSTILE}"
     assert json.loads(json.dumps(made)) == made
+
+
+def test_the_record_of_fine_tuning() -> None:
+    made = json.loads(json.dumps(told.record(tuned(lesson((60, 50), noise=2.0))), allow_nan=False))
+    assert made["cross_validation"] is None and made["validation"]["accuracy"]["of"] == 22
+    told_of = made["fine_tuning"]
+    assert (told_of["blocks"], told_of["learning_rate"], told_of["best"], told_of["held_out"]) == (1, 1e-4, 2, 22)
+    assert told_of["epochs"][0] == {
+        "number": 0, "loss": None, "accuracy": None, "held_loss": 0.5, "held_accuracy": 0.95
+    }  # fmt: skip
+    assert told.record(lesson())["fine_tuning"] is None
 
 
 # -- text
@@ -195,6 +206,21 @@ def test_how_little_it_proves(counts: tuple[int, ...], held: tuple[int, ...], sa
     made = [*told.cautions(found)]
     assert len(made) == len(says) and all(words in line for words, line in zip(says, made, strict=True))
     assert all(line in told.text(found) for line in made)
+
+
+def test_what_fine_tuning_made_is_judged_by_photos_held_out() -> None:
+    text = told.text(tuned(lesson((60, 50), noise=2.0)))
+    assert "the last 1 block and a head, fine-tuned in 2 epochs, on layer pool of some-network" in text
+    assert (
+        re.search(r"\nheld out +\d+\.\d% ", text)
+        and "cross-validation" not in text
+        and "could not be judged" not in text
+    )
+    assert "1 of 22 photos held out" in text and "a little of how good it looks is luck" in text
+    given = told.text(tuned(lesson((60, 50), held=(9, 9)), given=True))
+    assert "\nvalidation " in given and " of 18 validation photos" in given
+    frozen = told.text(tuned(lesson((60, 50), held=(9, 9)), best=0))
+    assert "Fine-tuning made it no better" in frozen and "\ncross-validation " in frozen and "luck" not in frozen
 
 
 def test_without_a_line_nothing_is_called_strange() -> None:

@@ -58,11 +58,12 @@ class Shown:
 def choose(lesson: Lesson) -> Shown:
     """Return the photos of a lesson that are shown, at most some hundred."""
     doubtful = {each.photo for each in lesson.mislabelled}
+    judged = lesson.fitted.judged if lesson.figures.accuracy.of else np.zeros(len(lesson.photos), bool)
     held = lesson.validation
     contradictory, across, twice = kinds(lesson.repeated)
     return Shown(
         mislabelled=lesson.mislabelled[:MISLABELLED],
-        wrong=_surest(lesson.photos, lesson.fitted.probabilities, lesson.fitted.judged, doubtful),
+        wrong=_surest(lesson.photos, lesson.fitted.probabilities, judged, doubtful),
         wrong_validation=() if held is None else _surest(held.photos, held.probabilities),
         pairs=tuple(sorted(lesson.alike, key=lambda pair: (not pair.across, not pair.contradictory)))[:PAIRS],
         contradictory=tuple(contradictory[:REPEATED]),
