@@ -210,7 +210,7 @@ def test_how_little_it_proves(counts: tuple[int, ...], held: tuple[int, ...], sa
 
 def test_what_fine_tuning_made_is_judged_by_photos_held_out() -> None:
     text = told.text(tuned(lesson((60, 50), noise=2.0)))
-    assert "the last 1 block and a head, fine-tuned in 2 epochs, on layer pool of some-network" in text
+    assert "the last block and a head, fine-tuned in 2 epochs, on layer pool of some-network" in text
     assert (
         re.search(r"\nheld out +\d+\.\d% ", text)
         and "cross-validation" not in text

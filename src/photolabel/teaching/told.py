@@ -49,7 +49,7 @@ def how(lesson: Lesson) -> str:
     head, origin, tuned = lesson.fitted.head, lesson.origin, lesson.tuned
     where = f"on layer {origin.layer} of {origin.name} ({origin.recipe}, {origin.precision})"
     if tuned is not None and tuned.best:
-        blocks = several(tuned.blocks, "block")
+        blocks = "block" if tuned.blocks == 1 else f"{tuned.blocks} blocks"
         return f"the last {blocks} and a head, fine-tuned in {several(tuned.best, 'epoch')}, {where}"
     return f"{HEADS[head.kind]} of strength {head.strength:.3g} {where}"
 
