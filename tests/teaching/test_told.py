@@ -223,6 +223,14 @@ def test_what_fine_tuning_made_is_judged_by_photos_held_out() -> None:
     assert "Fine-tuning made it no better" in frozen and "\ncross-validation " in frozen and "luck" not in frozen
 
 
+def test_classes_of_one_look() -> None:
+    found = lesson((60, 60), noise=0.1, labels=["a", "b"], uniform=(1,))
+    (line,) = told.cautions(found)
+    assert line.startswith("Most photos look alike in 1 class (b), and were held out one by one")
+    assert told.record(found)["uniform"] == ["b"]
+    assert " and 3 more)" in next(told.cautions(lesson((20,) * 8, noise=0.1, uniform=tuple(range(8)))))
+
+
 def test_without_a_line_nothing_is_called_strange() -> None:
     found = lesson((1, 1), held=(3, 3))
     assert found.validation is not None and found.familiar.photos == 0

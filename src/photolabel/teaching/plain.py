@@ -45,6 +45,7 @@ def record(lesson: Lesson) -> dict[str, Any]:
       `bits`, how many of 255 bits of their fingerprints differ, None where one has none, `likeness`, the cosine of
       their features, -1..1, `contradictory`, whether they are of two classes, and `across`, whether one is learnt from
       and the other judged by. `duplicates`: the same content under several names, likewise, without the two numbers.
+    - `uniform`: the classes most of whose photos look alike, which are held out one by one all the same.
     - `unreadable`: a list of `photo`, `class`, and `error`: its `code` and `message`.
     - `remarks`: what was amiss with features that were kept.
     """
@@ -111,6 +112,7 @@ def record(lesson: Lesson) -> dict[str, Any]:
             }
             for each in lesson.repeated
         ],
+        "uniform": [labels[i] for i in lesson.uniform],
         "unreadable": [
             {
                 "photo": each.photo,
