@@ -72,8 +72,8 @@ def cautions(lesson: Lesson) -> Iterator[str]:
         some = ", ".join(lesson.labels[i] for i in lesson.uniform[:_SHOWN])
         more = f" and {len(lesson.uniform) - _SHOWN:,} more" if len(lesson.uniform) > _SHOWN else ""
         yield (
-            f"Most photos look alike in {several(len(lesson.uniform), 'class', 'classes')} ({some}{more}), and were held "
-            "out one by one: if they are copies, cross-validation flatters."
+            f"Most photos look alike in {several(len(lesson.uniform), 'class', 'classes')} ({some}{more}), and were "
+            "held out one by one: if they are copies, cross-validation flatters."
         )
     if found is None:
         yield "Nothing says how often it is right. Give photos to judge by (--validation), or more of each class."
