@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ..sources import Item
 
 _ENDING = ".onnx"
+_ROOM = 1 << 28  # bytes of photos that are kept for a page
 _EXAMPLES = """examples:
   photolabel teach training -o pets.onnx        training/cat/1.jpg, training/dog/2.jpg, ...
   photolabel --model pets.onnx new.jpg
@@ -221,7 +222,7 @@ class _Again:
 
     def __init__(self, args: argparse.Namespace, names: Collection[str], limits: Limits) -> None:
         self._args, self._limits = args, limits
-        self._names = [name for name in names if not os.path.isfile(name)]  # noqa: PTH113  # a name may be anything
+        self._names = frozenset(names)
         self._found: dict[str, Item] | None = None
 
     def small(self, photo: str) -> Image.Image | None:
@@ -232,9 +233,18 @@ class _Again:
         if os.path.isfile(photo):  # noqa: PTH113
             return small(sources.Item(photo=photo, path=photo), self._limits)
         if self._found is None:
-            self._found = {item.photo: item for item in self._items() if item.photo in set(self._names)}
+            self._found = self._look()
         item = self._found.get(photo)
         return None if item is None else small(item, self._limits)
+
+    def _look(self) -> dict[str, Item]:
+        found: dict[str, Item] = {}
+        room = _ROOM  # for those of compressed archives, whose bytes are had only in passing
+        for item in self._items():
+            if item.photo in self._names and item.held <= room:
+                room -= item.held
+                found[item.photo] = item
+        return found
 
     def _items(self) -> Iterator[Item]:
         from .. import sources
