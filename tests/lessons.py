@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,18 @@ from numpy.typing import NDArray
 
 from photolabel import models
 from photolabel.confidence import share
+from photolabel.errors import CorruptPhotoError
 from photolabel.models import Model
 from photolabel.recipes import CROP
 from photolabel.taught import Origin
 from photolabel.teaching import doubts, familiar, figures
+from photolabel.teaching.curve import Curve, Need, Point
+from photolabel.teaching.epochs import Epoch
+from photolabel.teaching.features import Failure
 from photolabel.teaching.folds import NEVER, deal
 from photolabel.teaching.heads import Fitted, Head, Tried, softmax
-from photolabel.teaching.lesson import Lesson, Photos, Validation
+from photolabel.teaching.lesson import Lesson, Photos, Repeated, Validation
+from photolabel.teaching.tuning import Tuned
 
 FEATURES = 24
 ORIGIN = Origin(name="some-network", network=f"sha256:{'0' * 64}", layer="pool", recipe=CROP, precision="fp32")
@@ -104,6 +110,7 @@ def lesson(
         "fitted": fitted,
         "figures": figures.figures(mine, learnt.truth, judged),
         "familiar": known,
+        "curve": None,
         "validation": validation,
         "mislabelled": doubts.mislabelled(mine, learnt.truth, judged),
         "alike": doubts.near(features, truth, learnt=np.arange(len(truth)) < len(learnt)) if copied else (),
@@ -112,3 +119,68 @@ def lesson(
         "from_cache": 0,
     }
     return Lesson(**(values | changed))
+
+
+def grown(found: Lesson, *needs: tuple[int, int | None]) -> Lesson:
+    """The lesson with a learning curve: classes that need more photos, and how many."""
+    made = Curve(
+        points=tuple(Point(photos=2.5 * 2**i, accuracy=share(80 + 5 * i, 100)) for i in range(4)),
+        needs=tuple(Need(index=i, photos=12, recall=found.figures.classes[i].recall, wanted=many) for i, many in needs),
+    )
+    return replace(found, curve=made)
+
+
+def tuned(found: Lesson, *, best: int = 2, given: bool = False) -> Lesson:
+    """The lesson as if fine-tuned; judged by some of its photos, or by those that were `given` for validation."""
+    epochs = tuple(
+        Epoch(
+            number=i,
+            most=30,
+            loss=0.5 / i if i else None,
+            accuracy=0.9 if i else None,
+            held_loss=0.3 + 0.1 * abs(i - best),
+            held_accuracy=0.95,
+            best=i <= best,
+        )
+        for i in range(4)
+    )
+    held = np.zeros(len(found.photos), bool)
+    if not given:
+        held[::5] = True
+    made = Tuned(blocks=1, learning_rate=1e-4, epochs=epochs, best=best, held=held)
+    if not best:
+        return replace(found, tuned=made)
+    none = np.zeros(len(found.photos), bool)
+    validation = found.validation
+    if not given:
+        photos, probabilities = found.photos.some(held), found.fitted.probabilities[held]
+        validation = Validation(
+            photos=photos,
+            probabilities=probabilities,
+            figures=figures.figures(probabilities, photos.truth),
+            strange=share(1, len(photos)),
+        )
+    judged = figures.figures(found.fitted.probabilities, found.photos.truth, none)
+    return replace(found, tuned=made, validation=validation, figures=judged)
+
+
+def same(*classes: str, across: bool = False, name: str = "{}.jpg") -> Repeated:
+    return Repeated(photos=tuple(name.format(i) for i in range(len(classes))), classes=classes, across=across)
+
+
+REPEATED = (same("a", "b"), same("a", "b", across=True), same("a", "a", across=True), same("b", "b"))
+FAILURES = (Failure(photo="bad.jpg", name="a", error=CorruptPhotoError("it is cut short")),)
+ALL: dict[str, Any] = {
+    "counts": (60, 50),
+    "held": (9, 12),
+    "labels": ["a", "b"],
+    "noise": 2.0,
+    "swapped": (3, 70, 90),
+    "copied": ((1, 2), (5, 115)),
+    "repeated": REPEATED,
+    "failures": FAILURES,
+    "earlier": 7,
+    "corrected": ("1.jpg",),
+    "from_cache": 5,
+    "remarks": ("What was kept was damaged.",),
+}

@@ -119,6 +119,19 @@ def test_the_views_are_not_changed(spied: tuple[Member, list[tuple[int, ...]]]) 
     np.testing.assert_array_equal(view, before)
 
 
+def test_views_may_lie_in_memory_in_any_way(spied: tuple[Member, list[tuple[int, ...]]]) -> None:
+    member, _ = spied
+    large, view = noise(1, (64, 64), (32, 32))
+    ways = [
+        view, view[:, ::-1], view[::-1], view[::-1, ::-1], view[:, :, ::-1], view[:, ::-1, ::-1], large[7:39, 9:41],
+        large[7:39, 9:41][:, ::-1], large[::2, ::2], large[::2, ::-2], np.asfortranarray(view),
+        np.asfortranarray(view)[:, ::-1], view.transpose(1, 0, 2),
+    ]  # fmt: skip
+    (found,) = member.opinions([ways])
+    for said, way in zip(found, ways, strict=True):
+        np.testing.assert_array_equal(said, alone(member, way.copy(order="C")))
+
+
 @pytest.mark.parametrize("size", [(90, 61), (61, 90), (47, 47)], ids=str)
 def test_multi_crop_equals_fifty_separate_calls(tiny: Path, size: tuple[int, int]) -> None:
     """Cut by plain Pillow, named one by one: a squashed crop of the network's own size is itself."""

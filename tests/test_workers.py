@@ -18,7 +18,7 @@ import threading
 import time
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,7 +80,7 @@ def same(made: Prepared, expected: Prepared) -> None:
     assert len(made.views) == len(expected.views)
     for view, other in zip(made.views, expected.views, strict=True):
         np.testing.assert_array_equal(view, other)
-        assert view.dtype == np.uint8 and view.flags.c_contiguous
+        assert view.dtype == np.uint8 and (view.flags.c_contiguous or view[:, ::-1].flags.c_contiguous)
 
 
 # --- The same as here ---------------------------------------------------------------------------------
@@ -272,10 +272,18 @@ DECODING = {
     "transparent": False,
 }  # fmt: skip
 SECONDS = {"reading": 0.1, "decoding": 0.2}
-SOUND = {"error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS, "shapes": [[32, 32]]}
+SOUND = {
+    "error": None, "file": FILE, "decoding": DECODING, "seconds": SECONDS, "shapes": [[32, 32]], "views": [[0, False]],
+}  # fmt: skip
+NONE = {**SOUND, "shapes": [], "views": []}
 
-
+MIRROR = replace(RECIPE, views="mirror")
 DENSE = replace(RECIPE, views="dense", scales=(32, 48))
+
+
+def pieces(shapes: Sequence[object]) -> dict[str, object]:
+    """A head by which each of these is one view."""
+    return {**SOUND, "shapes": shapes, "views": [[number, False] for number in range(len(shapes))]}
 
 
 def read(data: bytes, recipe: Recipe = RECIPE) -> Prepared:
@@ -286,7 +294,7 @@ def test_a_sound_answer() -> None:
     made = read(frame(SOUND, PIXELS))
     assert (made.photo, made.file, made.decoding) == ("name", File(**FILE), Decoding(**DECODING))
     assert made.seconds == Seconds(**SECONDS) and made.pixels is not None and made.pixels.tobytes() == PIXELS
-    made = read(frame({**SOUND, "error": ["corrupt-photo", "é\n"], "file": None, "decoding": None, "shapes": []}))
+    made = read(frame({**NONE, "error": ["corrupt-photo", "é\n"], "file": None, "decoding": None}))
     assert type(made.error) is errors.CorruptPhotoError and str(made.error) == "é\n" and made.pixels is None
     for kind in wire._ERRORS.values():
         again = io.BytesIO()
@@ -317,16 +325,26 @@ def lies() -> Iterator[bytes]:
             yield frame({**SOUND, name: value}, PIXELS)
     for shapes in (
         [[32, 32], [32, 32]], [[32, 31]], [[32]], [[32, 32, 3]], [["32", "32"]], [[32.0, 32]], [[True, 3072]], ["ab"],
-        [None], [[1024, 1]], [[-32, -32]], [[None, None]], [[10**400, 32]], [[32, 32]] * 5000, {"32": 32}, 32,
+        [None], [[1024, 1]], [[-32, -32]], [[None, None]], [[10**400, 32]], [[32, 32]] * 2000,
     ):  # fmt: skip
-        yield frame({**SOUND, "shapes": shapes}, PIXELS)
+        yield frame(pieces(shapes), PIXELS)
+    yield from (frame({**SOUND, "shapes": shapes}, PIXELS) for shapes in ({"32": 32}, 32, [[32, 32]] * 2))
+    for views in (
+        [[0, 0]], [[0, 1]], [[0, None]], [[0, ""]], [[0]], [[0, False, 0]], [[False, False]], [[0.0, False]], [0],
+        [["0", False]], [[None, False]], [[[], False]], [[1, False]], [[-1, False]], [[10**400, False]], ["ab"], [None],
+        [[0, False], [0, True]], [[0, False]] * 5000, {"0": False}, {"ab": 0}, [{"ab": 0, "c": 1}],
+    ):  # fmt: skip
+        yield frame({**SOUND, "views": views}, PIXELS)
     yield frame({**SOUND, "error": ["corrupt-photo", "x"]}, PIXELS)
-    yield frame({**SOUND, "error": ["corrupt-photo", "x"], "shapes": []}, PIXELS)
+    yield frame({**NONE, "error": ["corrupt-photo", "x"]}, PIXELS)
+    yield frame({**NONE, "error": ["corrupt-photo", "x"], "views": [[0, False]]})
+    yield frame({**NONE, "error": ["corrupt-photo", "x"], "shapes": [[32, 32]]}, PIXELS)
+    yield from (frame({**NONE, "error": ["corrupt-photo", "x"], name: {}}) for name in ("shapes", "views"))
     for value in (
         ["corrupt-photo"], ["corrupt-photo", 1], ["corrupt-photo", None], ["usage", "x"], ["no-such", "x"], [[], "x"],
         [{}, {}], ["corrupt-photo", "x", "y"], ["corrupt-photo", "\ud800"], ["corrupt-photo", "x" * 5000],
     ):  # fmt: skip
-        yield frame({**SOUND, "error": value})
+        yield frame({**NONE, "error": value})
     wrong: dict[str, tuple[dict[str, object], tuple[object, ...]]] = {
         "sha256": (FILE, ("", "0" * 63, "G" * 64, "0" * 64 + "\n", 7, None, "\ud800" * 64)),
         "bytes": (FILE, (-1, 1.0, True, "7", None, 1 << 63, DEFAULT_LIMITS.file_bytes + 1)),
@@ -366,7 +384,7 @@ def test_no_lie_is_more_than_that() -> None:
 
 
 def dense_body(*shapes: tuple[int, int]) -> bytes:
-    return frame({**SOUND, "shapes": shapes}, b"".join(bytes(height * width * 3) for height, width in shapes))
+    return frame(pieces(shapes), b"".join(bytes(height * width * 3) for height, width in shapes))
 
 
 @pytest.mark.parametrize(
@@ -403,9 +421,9 @@ def test_dense_views_of_no_such_photo(shapes: list[tuple[int, int]]) -> None:
 
 def test_true_is_no_number_of_pixels() -> None:
     dot = Recipe(name="dot", size=1)
-    assert read(frame({**SOUND, "shapes": [[1, 1]]}, b"rgb"), dot).views[0].tolist() == [[[114, 103, 98]]]
+    assert read(frame(pieces([[1, 1]]), b"rgb"), dot).views[0].tolist() == [[[114, 103, 98]]]
     with pytest.raises(wire.WireError):
-        read(frame({**SOUND, "shapes": [[True, True]]}, b"rgb"), dot)
+        read(frame(pieces([[True, True]]), b"rgb"), dot)
 
 
 def test_no_more_bytes_are_read_than_a_recipe_makes() -> None:
@@ -425,6 +443,84 @@ def test_no_more_bytes_are_read_than_a_recipe_makes() -> None:
         with pytest.raises(wire.WireError):
             wire.answer(stream, "name", [recipe], DEFAULT_LIMITS)
         assert stream.asked == [12]
+
+
+@pytest.mark.parametrize(
+    ("sent", "views", "taken"),
+    [
+        (1, [[0, False], [0, True]], True),
+        (1, [[0, True], [0, False]], True),
+        (1, [[0, False], [0, False]], True),
+        (2, [[0, False], [1, False]], True),
+        (2, [[0, True], [1, True]], True),
+        (2, [[1, False], [0, False]], False),
+        (2, [[0, False], [0, True]], False),
+        (1, [[0, False], [1, False]], False),
+        (3, [[0, False], [2, False]], False),
+        (1, [[0, False], [-1, True]], False),
+        (1, [[0, False]], False),
+        (1, [[0, False], [0, True], [0, True]], False),
+    ],
+    ids=str,
+)
+def test_views_are_told_by_their_pieces(sent: int, views: list[list[object]], taken: bool) -> None:
+    """Which are all shown, first in their order, and not so many that more was sent than a recipe makes."""
+    body = np.random.default_rng(0).integers(0, 256, (sent, 32, 32, 3), np.uint8)
+    data = frame({**SOUND, "shapes": [[32, 32]] * sent, "views": views}, body.tobytes())
+    if not taken:
+        with pytest.raises(wire.WireError):
+            read(data, MIRROR)
+        return
+    for (number, mirrored), view in zip(views, read(data, MIRROR).views, strict=True):
+        np.testing.assert_array_equal(view, body[number][:, ::-1] if mirrored else body[number])
+
+
+@pytest.mark.parametrize(
+    ("how", "scales", "size", "sent"),
+    [
+        ("one", (), (61, 47), 1),
+        ("mirror", (), (61, 47), 1),
+        ("mirror", (32, 48), (61, 47), 2),
+        ("dense", (32, 48), (61, 47), 2),
+        ("ten-crop", (36,), (38, 36), 5),
+        ("ten-crop", (36,), (37, 36), 6),  # the middle is not that of the mirror image
+        ("multi-crop", (40,), (44, 40), 25),
+        ("multi-crop", (40,), (43, 40), 30),  # nor are the five of the middle column
+        ("multi-crop", (32,), (40, 32), 5),
+        ("multi-crop", (32,), (32, 32), 1),
+    ],
+)
+@pytest.mark.parametrize("fit", ["resize-crop", "crop-resize"])
+def test_each_piece_goes_over_once(
+    fit: Any, how: Any, scales: tuple[int, ...], size: tuple[int, int], sent: int
+) -> None:
+    recipe = Recipe(name="x", size=32, side=40, fit=fit, filter="bilinear", views=how, scales=scales)
+    made = prepare(encoded(picture(*size), "PNG"), recipe)
+    stream = io.BytesIO()
+    wire.reply(stream, made)
+    stream.seek(0)
+    head, body = wire.receive(stream, most=1 << 20)
+    assert len(head["shapes"]) == sent and len(head["views"]) == recipe.inputs
+    assert len(body) == sum(height * width * 3 for height, width in head["shapes"])
+    assert len(body) == sent * 32 * 32 * 3 or how == "dense"
+    same(read(stream.getvalue(), recipe), replace(made, photo="name"))
+
+
+def test_views_that_only_overlap_are_not_taken_for_each_other() -> None:
+    canvas = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    flat = np.random.default_rng(1).integers(0, 256, 48 * 64 * 3, np.uint8)
+    for recipe, views in (
+        (MIRROR, (canvas[:32, :32], canvas[:32, 1:33])),
+        (MIRROR, (canvas[:32, :32], canvas[1:33, :32])),
+        (MIRROR, (canvas[:32, :32][:, ::-1], canvas[:32, 1:33][:, ::-1])),
+        (MIRROR, (canvas[:32, :32], canvas[:32, :32][::-1])),
+        (MIRROR, (canvas[:32, :32], canvas[:32, :32].transpose(1, 0, 2))),
+        (DENSE, tuple(flat[: h * w * 3].reshape(h, w, 3) for h, w in ((48, 32), (48, 32), (48, 64), (48, 64)))),
+        (DENSE, tuple(flat[: h * w * 3].reshape(h, w, 3) for h, w in ((32, 48), (32, 48), (64, 48), (64, 48)))),
+    ):
+        stream = io.BytesIO()
+        wire.reply(stream, Prepared(photo="name", views=views))
+        same(read(stream.getvalue(), recipe), Prepared(photo="name", views=views))
 
 
 FITS = (RECIPE, replace(RECIPE, fit="crop-resize", filter="nearest"))
@@ -462,7 +558,7 @@ def test_a_question_of_before_is_asked_as_it_was() -> None:
 
 
 def test_several_recipes_follow_each_other_and_each_is_checked() -> None:
-    other = replace(RECIPE, views="mirror")
+    other = MIRROR
     asked = io.BytesIO()
     wire.ask(asked, Item(photo="a", data=PNG), [RECIPE, other], DEFAULT_LIMITS)
     asked.seek(0)

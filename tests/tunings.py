@@ -22,7 +22,7 @@ import photolabel
 import photolabel.keras
 from photolabel import engine, explain, graph, images, metadata, models, store, taught
 from photolabel.errors import BusyError, PhotolabelError, UsageError
-from photolabel.teaching import Lesson, Step, activations, adding, heads, teach
+from photolabel.teaching import Lesson, Step, activations, adding, from_keras, heads, teach
 from photolabel.teaching.checkpoint import Checkpoint
 from photolabel.teaching.epochs import Epoch, Seen, Trainer, judge
 
@@ -320,6 +320,7 @@ def what_is_no_better_leaves_the_frozen_head() -> None:
     again = teach(PHOTOS, plain, model=TINY, layer="block5_pool", views="ten-crop", workers=0)
     assert again.tuned is None
     np.testing.assert_allclose(stored(out)["head/kernel"], stored(plain)["head/kernel"], rtol=1e-3, atol=1e-4)
+    assert any("frozen head, on the network as it was" in remark for remark in lesson.remarks)
     assert "fine_tuning" not in taught.read(out).report  # type: ignore[union-attr]
     adding.earlier(out)
     assert not out.with_name("x.onnx.partial").exists()
@@ -381,6 +382,84 @@ def rare_classes_count_as_much() -> None:
     assert sorted(np.concatenate(weights).round(4).tolist()) == [0.0625] * 8 + [0.25] * 2
 
 
+def by_hand(*, nested: bool = False, **options: Any) -> Any:
+    """VGG16 of small pictures with a head, as somebody builds it in Keras."""
+    import keras
+
+    given: dict[str, Any] = {"include_top": False, "weights": None, "input_shape": (32, 32, 3), "pooling": "avg"}
+    base = photolabel.keras.VGG16(**(given | options))
+    dense = keras.layers.Dense(3, activation="softmax", name="mine", bias_initializer="random_normal")
+    return keras.Sequential([base, dense]) if nested else keras.Model(base.input, dense(base.output))
+
+
+def what_was_trained_by_hand_is_brought_back() -> None:
+    from photolabel.keras_compat import preprocess_input
+
+    for nested in (False, True):
+        model, out = by_hand(nested=nested), FOLDER / "hand.onnx"
+        made = from_keras(model, out, classes=["x", "y", "../z"])
+        assert [label.name for label in made.labels] == ["x", "y", "../z"] and made.licence.startswith("unknown")
+        recipe = made.recipe()
+        assert (recipe.size, recipe.side, recipe.fit) == (32, 37, "resize-crop")
+        names = sorted(JUDGES.rglob("*.png"))[:5]
+        pixels = np.stack([images.prepare(images.read(name), recipe) for name in names])
+        said = np.asarray(model.predict_on_batch(preprocess_input(pixels)))
+        np.testing.assert_allclose(run(out, pixels, "logits")["probabilities"], said, atol=1e-5)
+        how = taught.read(out)
+        assert how is not None and how.counts == (0, 0, 0) and how.floor is None
+    squash = models.known()["vgg16"].recipe("keras")
+    assert from_keras(by_hand(input_shape=(224, 224, 3)), out, classes="abc", recipe=squash).recipe() == squash
+    assert from_keras(by_hand(input_shape=None), out, classes="abc").recipe() == models.known()["vgg16"].recipe()
+    with photolabel.load(out) as made:
+        assert made.classify(names[0]).top.name in "abc"
+
+
+def what_was_built_otherwise_is_refused() -> None:
+    import keras
+
+    out = FOLDER / "refused.onnx"
+    base = photolabel.keras.VGG16(include_top=False, weights=None, input_shape=(32, 32, 3))
+    larger = photolabel.keras.VGG16(include_top=False, weights=None, input_shape=(64, 64, 3))
+    flat = keras.layers.Flatten()(larger.output)
+    average = keras.layers.GlobalAveragePooling2D()(base.output)
+    several = keras.layers.Dense(3, activation="softmax")(keras.layers.Dense(512)(average))
+    rescaled = keras.Input((32, 32, 3))
+    for said, model, classes in (
+        ("expected the names of the 3 classes", by_hand(), ["a", "b"]),
+        ("all different", by_hand(), ["a", "b", "b"]),
+        ("expected the names of the 3 classes", by_hand(), ["a", "b", "c", "d"]),
+        ("cannot name a class", by_hand(), ["a", "b", "c\nd"]),
+        ("one dense layer", keras.Model(base.input, average), ["a", "b"]),
+        ("one dense layer", keras.Model(base.input, several), ["a", "b", "c"]),
+        ("one dense layer", keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)]), ["a", "b"]),
+        ("does not say what its weights should", by_hand(pooling="max", input_shape=(64, 64, 3)), ["a", "b", "c"]),
+        (
+            "does not say what its weights should",
+            keras.Model(base.input, keras.layers.Dense(3, bias_initializer="random_normal")(average)),
+            ["a", "b", "c"],
+        ),
+        (
+            "does not say what its weights should",
+            keras.Model(rescaled, by_hand()(keras.layers.Rescaling(0.1)(rescaled))),
+            ["a", "b", "c"],
+        ),
+        ("takes 2048 numbers", keras.Model(larger.input, keras.layers.Dense(2)(flat)), ["a", "b"]),
+    ):
+        try:
+            from_keras(model, out, classes=classes)
+        except PhotolabelError as error:
+            assert said in str(error), error
+        else:
+            raise AssertionError(said)
+    try:
+        from_keras(by_hand(), out, classes="abc", recipe=ten_crop())
+    except UsageError as error:
+        assert "one view" in str(error)
+    else:
+        raise AssertionError
+    assert not out.exists()
+
+
 def what_cannot_be_tuned() -> None:
     out = FOLDER / "none.onnx"
     refused(UsageError, "only a VGG can be fine-tuned", out, model="efficientnet-lite2")
@@ -428,6 +507,8 @@ for check in (
     the_loss_falls_from_nothing,
     rare_classes_count_as_much,
     what_cannot_be_tuned,
+    what_was_trained_by_hand_is_brought_back,
+    what_was_built_otherwise_is_refused,
     nothing_is_left_behind,
 ):
     if not TINY.exists():

@@ -79,10 +79,11 @@ def weights(model: Any) -> Arrays:
     import numpy as np
 
     found = {}
+    numpy = imported().ops.convert_to_numpy
     for layer in model.layers:
         if not layer.weights or hasattr(layer, "layers"):
             continue
-        arrays = [np.array(array, np.float32) for array in layer.get_weights()]
+        arrays = [np.array(numpy(variable.value), np.float32) for variable in layer.weights]
         if len(arrays) != 2:
             raise WeightsMismatchError(
                 f"layer {layer.name} has {len(arrays)} arrays of weights; those of a VGG have two, kernel and bias."
@@ -105,6 +106,7 @@ def imported() -> Any:
             )
         if there and _set() not in there:
             os.environ["KERAS_BACKEND"] = there[0]
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # else TensorFlow tells stderr about the processor
     with extras.needed("keras"):
         import keras
 

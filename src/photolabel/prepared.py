@@ -70,9 +70,10 @@ class Seconds:
 class Prepared:
     """A photo as a network takes it: `views`, each (height, width, 3) uint8, RGB 0..255; or its `error`, and none.
 
-    There are as many views as the recipes have inputs, of size x size but where they are dense. `photo` is what a
-    record calls it. `file` is None for a photo from memory, and for one that could not be read; `decoding` is None for
-    those, and for one that could not be decoded.
+    There are as many views as the recipes have inputs, of size x size but where they are dense; those that show the
+    same, or its mirror image, share their memory, as `images.views` says. `photo` is what a record calls it. `file` is
+    None for a photo from memory, and for one that could not be read; `decoding` is None for those, and for one that
+    could not be decoded.
     """
 
     photo: str | None

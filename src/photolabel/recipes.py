@@ -58,6 +58,9 @@ class Recipe:
     - `dense`, for fully convolutional networks: the whole photo, scaled so that its shorter side is `side` and cut to
       the middle of 4 x `side` where it is longer; then its mirror image.
 
+    Several crops are cut from the resized photo, by `crop-resize` too: only its middle is as `one` has it
+    (docs/answers.md says what that moves).
+
     `scales` are other sides to be taken one after the other instead of `side`; each gives all of the views. A recipe
     that squashes has no scales, and no views but `one` and `mirror`.
 
@@ -267,9 +270,10 @@ def views(
 ) -> tuple[npt.NDArray[np.uint8], ...]:
     """Return all the inputs that a recipe makes of an upright photo, `recipe.inputs` of them, in their stated order.
 
-    Each is a C-contiguous array (height, width, 3) uint8, RGB 0..255: size x size, but for dense views. It may be
-    read-only. `image`, `whole` and `scale` are as for `fit`, which makes the only view where there is but one. Raises
-    UsageError for a mode other than RGB.
+    Each is an array (height, width, 3) uint8, RGB 0..255: size x size, but for dense views. It may be read-only. Views
+    that show the same, or its mirror image, share their memory: a mirror image is a NumPy view, `[:, ::-1]`; all others
+    are C-contiguous. `image`, `whole` and `scale` are as for `fit`, which makes the only view where there is but one.
+    Raises UsageError for a mode other than RGB.
     """
     _check_mode(image)
     whole = whole or (image.width * scale, image.height * scale)
@@ -283,8 +287,8 @@ def views(
         else:
             made = _crops(image, whole, scale, recipe, side)
         if recipe.views in ("mirror", "dense"):
-            made.append(_mirrored(made[0]))
-        found += map(np.ascontiguousarray, made)
+            made.append(made[0][:, ::-1])
+        found += made
     return tuple(found)
 
 
@@ -327,14 +331,7 @@ def _everywhere(
     # What lies at x in the mirror image lies at right - x in the photo: nearly always a place that is there already.
     mirrored = [(right - x, y) for x, y in places]
     made |= {place: np.asarray(piece(*place)) for place in dict.fromkeys(mirrored) if place not in made}
-    return [*(made[place] for place in places), *(_mirrored(made[place]) for place in mirrored)]
-
-
-def _mirrored(view: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-    """The left-right mirror image, made pixel by pixel: number by number takes more than twice as long."""
-    height, width, _ = view.shape
-    pixels = np.ascontiguousarray(view).view("V3").reshape(height, width)
-    return np.ascontiguousarray(pixels[:, ::-1]).view(np.uint8).reshape(view.shape)
+    return [*(made[place] for place in places), *(made[place][:, ::-1] for place in mirrored)]
 
 
 def _dense(image: Image.Image, whole: tuple[int, int], scale: int, side: int, kind: Image.Resampling) -> Image.Image:

@@ -6,57 +6,16 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from photolabel.confidence import share
 from photolabel.errors import CorruptPhotoError
 from photolabel.page import percent
 from photolabel.teaching import told
-from photolabel.teaching.features import Failure
-from photolabel.teaching.lesson import Lesson, Repeated
 from test_page import HOSTILE
 
-from lessons import lesson
-
-
-def grown(found: Lesson, *needs: tuple[int, int | None]) -> Lesson:
-    """The lesson with a learning curve: classes that need more photos, and how many."""
-    curve = SimpleNamespace(
-        points=[SimpleNamespace(photos=2.5 * 2**i, accuracy=share(80 + 5 * i, 100)) for i in range(4)],
-        needs=[
-            SimpleNamespace(index=i, photos=12, recall=found.figures.classes[i].recall, wanted=many)
-            for i, many in needs
-        ],
-    )
-    object.__setattr__(found, "curve", curve)
-    return found
-
-
-def same(*classes: str, across: bool = False, name: str = "{}.jpg") -> Repeated:
-    return Repeated(photos=tuple(name.format(i) for i in range(len(classes))), classes=classes, across=across)
-
-
-REPEATED = (same("a", "b"), same("a", "b", across=True), same("a", "a", across=True), same("b", "b"))
-FAILURES = (Failure(photo="bad.jpg", name="a", error=CorruptPhotoError("it is cut short")),)
-ALL: dict[str, Any] = {
-    "counts": (60, 50),
-    "held": (9, 12),
-    "labels": ["a", "b"],
-    "noise": 2.0,
-    "swapped": (3, 70, 90),
-    "copied": ((1, 2), (5, 115)),
-    "repeated": REPEATED,
-    "failures": FAILURES,
-    "earlier": 7,
-    "corrected": ("1.jpg",),
-    "from_cache": 5,
-    "remarks": ("What was kept was damaged.",),
-}
-
+from lessons import ALL, REPEATED, grown, lesson, same, tuned
 
 # -- JSON
 
@@ -106,7 +65,7 @@ def test_each_field_is_documented() -> None:
         return {name for each in value for name in fields(each)} if isinstance(value, list) else set()
 
     documented = set(re.findall(r"[`\"](\w+)[`\"]", told.record.__doc__ or ""))
-    assert fields(told.record(grown(lesson(**ALL), (1, 40)))) <= documented
+    assert fields(told.record(tuned(grown(lesson(**ALL), (1, 40)), best=0))) <= documented
 
 
 def test_what_is_not_known_is_none() -> None:
@@ -120,6 +79,17 @@ def test_names_stay_as_they_are_in_json() -> None:
     made = told.record(lesson(labels=[HOSTILE, "b"], swapped=(1,), name="{}" + HOSTILE, out=Path(HOSTILE[:30])))
     assert made["labels"][0] == HOSTILE and made["mislabelled"][0]["photo"] == f"1{HOSTILE}"
     assert json.loads(json.dumps(made)) == made
+
+
+def test_the_record_of_fine_tuning() -> None:
+    made = json.loads(json.dumps(told.record(tuned(lesson((60, 50), noise=2.0))), allow_nan=False))
+    assert made["cross_validation"] is None and made["validation"]["accuracy"]["of"] == 22
+    told_of = made["fine_tuning"]
+    assert (told_of["blocks"], told_of["learning_rate"], told_of["best"], told_of["held_out"]) == (1, 1e-4, 2, 22)
+    assert told_of["epochs"][0] == {
+        "number": 0, "loss": None, "accuracy": None, "held_loss": 0.5, "held_accuracy": 0.95
+    }  # fmt: skip
+    assert told.record(lesson())["fine_tuning"] is None
 
 
 # -- text
@@ -236,6 +206,29 @@ def test_how_little_it_proves(counts: tuple[int, ...], held: tuple[int, ...], sa
     made = [*told.cautions(found)]
     assert len(made) == len(says) and all(words in line for words, line in zip(says, made, strict=True))
     assert all(line in told.text(found) for line in made)
+
+
+def test_what_fine_tuning_made_is_judged_by_photos_held_out() -> None:
+    text = told.text(tuned(lesson((60, 50), noise=2.0)))
+    assert "the last block and a head, fine-tuned in 2 epochs, on layer pool of some-network" in text
+    assert (
+        re.search(r"\nheld out +\d+\.\d% ", text)
+        and "cross-validation" not in text
+        and "could not be judged" not in text
+    )
+    assert "1 of 22 photos held out" in text and "a little of how good it looks is luck" in text
+    given = told.text(tuned(lesson((60, 50), held=(9, 9)), given=True))
+    assert "\nvalidation " in given and " of 18 validation photos" in given
+    frozen = told.text(tuned(lesson((60, 50), held=(9, 9)), best=0))
+    assert "Fine-tuning made it no better" in frozen and "\ncross-validation " in frozen and "luck" not in frozen
+
+
+def test_classes_of_one_look() -> None:
+    found = lesson((60, 60), noise=0.1, labels=["a", "b"], uniform=(1,))
+    (line,) = told.cautions(found)
+    assert line.startswith("Most photos look alike in 1 class (b), and were held out one by one")
+    assert told.record(found)["uniform"] == ["b"]
+    assert " and 3 more)" in next(told.cautions(lesson((20,) * 8, noise=0.1, uniform=tuple(range(8)))))
 
 
 def test_without_a_line_nothing_is_called_strange() -> None:

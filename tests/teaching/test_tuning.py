@@ -40,6 +40,8 @@ CHECKS = [
     "the loss falls from nothing",
     "rare classes count as much",
     "what cannot be tuned",
+    "what was trained by hand is brought back",
+    "what was built otherwise is refused",
     "nothing is left behind",
 ]
 needs_keras = pytest.mark.skipif(

@@ -15,6 +15,7 @@ from .. import batch, writing
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from . import adding, backbone, checkpoint, examples, lesson, saving, solving, tuning
+from .brought import from_keras
 from .lesson import FEW, UNWATCHED, Lesson, Step
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from ..sources import Item
     from .solving import Kind
 
-__all__ = ["Lesson", "Step", "teach"]
+__all__ = ["Lesson", "Step", "from_keras", "teach"]
 
 _TABLES = (".csv", ".tsv", ".txt")
 
@@ -75,15 +76,15 @@ def teach(
     `head` is `"logistic"` (default) or `"svm"`, with `add` by default what it was; `strength` is its C, by default
     chosen by cross-validation. The same photos and `seed` give the same file.
 
-    With `fine_tune`, how many of the last convolutional blocks of a VGG, those and the head are trained too, through
-    Keras, for `epochs` at most (30) at a `learning_rate` (SCHEDULE); see `tuning`. Photos of `validation`, else one in
-    five that is held out, say when to stop, and whether the frozen head is left as it is. It is kept after each epoch
-    how far it has come: `resume` goes on. `views` is then `"ten-crop"` by default, where the recipe crops.
+    `fine_tune` is how many of the last convolutional blocks of a VGG are trained together with the head, through Keras:
+    for at most `epochs`, by default 30, at a `learning_rate` of 1e-4 if none is given. The photos of `validation`, else
+    one in five that is held out, say when to stop, and whether the frozen head is better left alone. What was trained
+    is kept after each epoch; `resume` goes on with it. `views` are then `"ten-crop"` by default where the recipe crops.
 
     Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
     what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
-    two classes, UsageError for arguments that do not go together, `MissingExtraError` without scikit-learn,
-    `OutputError` where `out` cannot be written, and what `photolabel.load` raises.
+    two classes, UsageError for arguments that do not go together, `MissingExtraError` without scikit-learn or,
+    to fine-tune, Keras, `OutputError` where `out` cannot be written, and what `photolabel.load` raises.
     """
     listed = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     if out is None and add is None:

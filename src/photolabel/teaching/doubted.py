@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from .. import page
-from ..page import Card, Markup, foreign, join, note, percent, several, tag
+from ..page import Card, Markup, foreign, join, note, percent, tag
 from . import shown
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _alike(lesson: Lesson, chosen: shown.Shown, thumbnails: Thumbnails) -> Marku
         made.append(page.group("twin", page.cards(listed, thumbnails)))
     of_two, across = sum(each.contradictory for each in lesson.alike), sum(each.across for each in lesson.alike)
     words = (
-        f"{several(len(lesson.alike), 'pair')}, {of_two:,} of two classes, {across:,} of one photo to learn from and "
+        f"{shown.pairs(lesson)}, {of_two:,} of two classes, {across:,} of one photo to learn from and "
         "one to judge by. In cross-validation copies are held out together; in validation they flatter."
     )
     return _twins("Photos that look alike", words, made, len(lesson.alike))

@@ -73,7 +73,7 @@ class Trainer:
             metrics=[keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         )
         self._numpy = keras.ops.convert_to_numpy
-        self._looking = keras.Model(model.inputs, [model.get_layer("features").output, model.output])
+        self._looking = keras.Model(model.input, [model.get_layer("features").output, model.output])
 
     def look(self, photos: Seen) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the features and the logits of photos as they are looked at afterwards, float32 (photos, ...) both."""

@@ -47,6 +47,15 @@ class Figures:
         found = [each.recall.value for each in self.classes if each.recall.of]
         return float(np.mean(found)) if found else float("nan")
 
+    def confusions(self) -> list[tuple[int, int, int]]:
+        """Return what was taken for what how often, (true class, said, count), the commonest first."""
+        truth, said = np.nonzero(self.confusion)
+        off = truth != said
+        truth, said = truth[off], said[off]
+        counts = self.confusion[truth, said]
+        order = np.argsort(-counts, kind="stable")
+        return [*zip(truth[order].tolist(), said[order].tolist(), counts[order].tolist(), strict=True)]
+
 
 def figures(
     probabilities: NDArray[np.float32], truth: NDArray[np.intp], judged: NDArray[np.bool_] | None = None

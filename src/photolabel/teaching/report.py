@@ -17,15 +17,18 @@ from . import doubted, shown, told
 if TYPE_CHECKING:
     from PIL import Image
 
+    from .curve import Curve
     from .figures import Figures
     from .lesson import Lesson
     from .shown import Wrong
+    from .tuning import Tuned
 
 KIND = "teaching"
 
 _ROWS = 1000  # classes in the table, the worst
 _OPEN = 30  # a table of so many classes is shown at once
 _PAIRS = 50  # of classes that are confused, where they are too many for a matrix
+_EPOCHS = 200
 _NEEDS = 50  # classes that need more photos
 
 _MEANINGS = {
@@ -84,13 +87,15 @@ class _Report:
     def html(self) -> bytes:
         lesson, origin, head = self._lesson, self._lesson.origin, self._lesson.fitted.head
         learnt, classes = several(len(lesson.photos), "photo"), several(len(lesson.labels), "class", "classes")
-        held = lesson.validation
+        held, tuned = lesson.validation, lesson.tuned is not None and lesson.tuned.best > 0
+        apart = "of them" if told.unseen(lesson) == "photos held out" else "more"
+        judging = "" if held is None else f", and {len(held.photos):,} {apart} to judge by"
         facts: list[tuple[str, page.Child]] = [
             ("Network underneath", foreign(origin.name)),
             ("Its layer", foreign(origin.layer)),
             ("Looked at", foreign(f"{origin.recipe}, {origin.precision}")),
-            ("Head", f"{told.HEADS[head.kind]}, strength {head.strength:.3g}"),
-            ("Photos", f"{len(lesson.photos):,}" + ("" if held is None else f", and {len(held.photos):,} to judge by")),
+            ("Head", "fine-tuned" if tuned else f"{told.HEADS[head.kind]}, strength {head.strength:.3g}"),
+            ("Photos", f"{len(lesson.photos):,}{judging}"),
             ("Classes", f"{len(lesson.labels):,}"),
         ]
         return page.document(
@@ -123,12 +128,12 @@ class _Report:
             yield Section(
                 anchor="twice", heading="Photos that are there twice", content=doubted.twice(lesson, self._thumbnails)
             )
-        if (curve := told.curve(lesson)) is not None:
-            yield Section(anchor="more", heading="Would more photos help?", content=self._more(curve))
+        if lesson.curve is not None:
+            yield Section(anchor="more", heading="Would more photos help?", content=self._more(lesson.curve))
         if found is not None:
             content = parts.confidence(found.bins, lesson.out.name)
             yield Section(anchor="confidence", heading="Is it as sure as it is right?", content=content)
-        yield Section(anchor="head", heading="How the head was fitted", content=self._head())
+        yield Section(anchor="head", heading="How it was fitted", content=self._head())
         yield Section(anchor="measures", heading="What the words mean", content=page.meanings(_MEANINGS))
 
     # -- figures
@@ -139,7 +144,7 @@ class _Report:
             folds = f"in {lesson.fitted.folds} parts, each held out in turn"
             tiles.append(measured("Right, by cross-validation", lesson.figures.accuracy, folds))
         if lesson.validation is not None:
-            tiles.append(measured("Right, of validation photos", lesson.validation.figures.accuracy))
+            tiles.append(measured(f"Right, of {told.unseen(lesson)}", lesson.validation.figures.accuracy))
             if lesson.familiar.photos:
                 tiles.append(measured("Said to show none of the classes", lesson.validation.strange))
         if self._found is not None:
@@ -185,7 +190,7 @@ class _Report:
             if held is not None:
                 row += [percent(held.classes[i].recall.value), percent(held.classes[i].precision.value)]
             rows.append([*row, self._name(taken[i]) if confused[i, taken[i]] else ""])
-        by = "photos held out" if found is self._lesson.figures else "validation photos"
+        by = "photos held out" if found is self._lesson.figures else told.unseen(self._lesson)
         caption = f"Classes by {by}, the worst first"
         if len(order) > _ROWS:
             caption += f": {_ROWS:,} of {len(order):,}"
@@ -205,7 +210,7 @@ class _Report:
         if lesson.figures.accuracy.of:
             made.append(self._confusion("By cross-validation", lesson.figures))
         if self._held is not None:
-            made.append(self._confusion("Of validation photos", self._held))
+            made.append(self._confusion(f"Of {told.unseen(lesson)}", self._held))
         few = len(lesson.labels) <= MOST
         words = (
             "Rows are what photos show, columns what they were named. The larger a part of its row a cell "
@@ -216,13 +221,13 @@ class _Report:
             note(words) if few else None,
             page.group("beside" if few else "narrow", made),
             self._wrong("The surest mistakes, of photos held out", self._shown.wrong, but),
-            self._wrong("The surest mistakes, of validation photos", self._shown.wrong_validation),
+            self._wrong(f"The surest mistakes, of {told.unseen(lesson)}", self._shown.wrong_validation),
         )
 
     def _confusion(self, heading: str, found: Figures) -> Markup:
         if len(self._lesson.labels) <= MOST:
             return page.matrix(heading, self._lesson.labels, found.confusion)
-        often = told.confusions(found)
+        often = found.confusions()
         if not often:
             return tag("p", None, f"{heading}: every photo was named rightly.")
         rows: list[list[page.Child]] = []
@@ -252,8 +257,9 @@ class _Report:
 
     # -- the head
 
-    def _more(self, curve: told.Curve) -> Markup:
-        drawn = page.drawing(growth([(each.photos, each.accuracy) for each in curve.points], title="Learning curve"))
+    def _more(self, curve: Curve) -> Markup:
+        points = [(each.photos, each.accuracy) for each in curve.points if each.photos > 0]
+        drawn = page.drawing(growth(points, title="Learning curve"))
         rows: list[list[page.Child]] = [
             [
                 self._name(each.index),
@@ -267,7 +273,10 @@ class _Report:
         caption = "Classes that need more photos" + (f": {len(rows)} of {count:,}" if count > len(rows) else "")
         return page.group(
             "beside",
-            page.figure(drawn, "How often heads that have learnt from a part of the photos are right of others."),
+            page.figure(
+                drawn,
+                "How often heads on the frozen network that have learnt from a part of the photos are right of others.",
+            ),
             page.group(
                 "words",
                 note(
@@ -283,7 +292,7 @@ class _Report:
         )
 
     def _head(self) -> Markup:
-        fitted = self._lesson.fitted
+        fitted, tuned = self._lesson.fitted, self._lesson.tuned
         rows: list[list[page.Child]] = [
             [
                 f"{each.strength:.3g}",
@@ -295,12 +304,13 @@ class _Report:
         ]
         how = (
             f"Its logits are divided by {fitted.temperature:.3g}, by which probabilities hold on photos held out."
-            if fitted.folds
+            if fitted.folds or tuned is not None
             else "No photo could be held out, so its probabilities are not calibrated."
         )
         said = told.how(self._lesson)
         return join(
             tag("p", None, foreign(f"{said[0].upper()}{said[1:]}."), f" {how}"),
+            None if tuned is None else self._epochs(tuned),
             page.group(
                 "narrow",
                 page.table(
@@ -318,6 +328,24 @@ class _Report:
             if rows
             else note("The strength was given, or no photo could be held out to choose it by."),
         )
+
+    @staticmethod
+    def _epochs(tuned: Tuned) -> Markup:
+        rows: list[list[page.Child]] = [
+            [
+                f"{each.number}" if each.number else "0, frozen",
+                page.NOTHING if each.loss is None else f"{each.loss:.4f}",
+                page.NOTHING if each.accuracy is None else percent(each.accuracy),
+                f"{each.held_loss:.4f}",
+                percent(each.held_accuracy),
+                "kept" if each.number == tuned.best else "",
+            ]
+            for each in tuned.epochs[:_EPOCHS]
+        ]
+        count = len(tuned.epochs)
+        caption = "Epochs of fine-tuning" + (f": the first {len(rows)} of {count:,}" if count > len(rows) else "")
+        heads = ["Epoch", "Loss", "Accuracy", "Held out: loss", "accuracy", ""]
+        return page.group("narrow", page.table(caption, heads, rows, numbers=range(1, 5)))
 
     def _name(self, index: int) -> Markup:
         return foreign(self._lesson.labels[index])

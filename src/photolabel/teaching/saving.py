@@ -65,7 +65,7 @@ def save(
         kind=kind,
         strength=strength,
         seed=seed,
-        counts=tuple(np.bincount([each.index for each in examples], minlength=len(labels)).tolist()),
+        counts=tuple(np.bincount(np.array([each.index for each in examples], int), minlength=len(labels)).tolist()),
         floor=floor,
         report=report or {},
     )

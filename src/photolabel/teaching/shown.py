@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..page import several
+from .doubts import MOST
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -55,11 +58,12 @@ class Shown:
 def choose(lesson: Lesson) -> Shown:
     """Return the photos of a lesson that are shown, at most some hundred."""
     doubtful = {each.photo for each in lesson.mislabelled}
+    judged = lesson.fitted.judged if lesson.figures.accuracy.of else np.zeros(len(lesson.photos), bool)
     held = lesson.validation
     contradictory, across, twice = kinds(lesson.repeated)
     return Shown(
         mislabelled=lesson.mislabelled[:MISLABELLED],
-        wrong=_surest(lesson.photos, lesson.fitted.probabilities, lesson.fitted.judged, doubtful),
+        wrong=_surest(lesson.photos, lesson.fitted.probabilities, judged, doubtful),
         wrong_validation=() if held is None else _surest(held.photos, held.probabilities),
         pairs=tuple(sorted(lesson.alike, key=lambda pair: (not pair.across, not pair.contradictory)))[:PAIRS],
         contradictory=tuple(contradictory[:REPEATED]),
@@ -88,6 +92,12 @@ def everyone(lesson: Lesson) -> tuple[tuple[str, ...], NDArray[np.intp]]:
     if held is None:
         return lesson.photos.names, lesson.photos.truth
     return (*lesson.photos.names, *held.photos.names), np.concatenate([lesson.photos.truth, held.photos.truth])
+
+
+def pairs(lesson: Lesson) -> str:
+    """Return in words how many pairs of photos look alike; of very many only the most alike are known."""
+    count = len(lesson.alike)
+    return f"{'at least ' if count >= MOST else ''}{several(count, 'pair')}"
 
 
 def kinds(repeated: Iterable[Repeated]) -> tuple[list[Repeated], list[Repeated], list[Repeated]]:

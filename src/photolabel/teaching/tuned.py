@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from importlib import resources
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,10 +14,12 @@ from .. import engine, graph, images, store
 from ..errors import InvalidModelError
 from . import activations, familiar, folds, heads
 from .epochs import judge
+from .solving import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ..models import Model
     from ..weights import Arrays
     from .backbone import Backbone
     from .epochs import Seen, Trainer
@@ -73,7 +76,8 @@ def network(
         kind="logistic",
         strength=began.strength,
     )
-    known = _familiar(trainer.look(learnt)[0], learnt.truth, features, held.truth, classes)
+    with one_thread():
+        known = _familiar(trainer.look(learnt)[0], learnt.truth, features, held.truth, classes)
     backbone = _written(trainer, arrays, base, blocks, name, stack)
     _compare(trainer, backbone, below)
     return Network(
@@ -104,15 +108,23 @@ def _written(trainer: Trainer, arrays: Arrays, base: Backbone, blocks: int, name
         path=None,
         source=f"fine-tuned in its {what} from {model.name}, {base.digest}: {model.source}",
     )
-    assert made.spec is not None
-    described = {key: text for key, text in made.describe().items() if key.endswith((".spec", ".normalisation"))}
-    kept = store.Store(store.cache_folder() / activations.FOLDER)
-    stack.enter_context(kept.lock(f"{name}.onnx"))
-    stack.callback(kept.remove, f"{name}.onnx")
-    with kept.create(f"{name}.onnx") as file:
-        for chunk in graph.build(made.spec, tuned, model.normalisation, describe=described):
+    return replace(base, model=made, network=replace(base.network, path=kept(made, tuned, name, stack)))
+
+
+def kept(model: Model, arrays: Arrays, name: str, stack: ExitStack) -> Path:
+    """Return where the network of a model and its weights lies as ONNX: in the cache, until `stack` is closed.
+
+    Raises what `Store.create` raises.
+    """
+    assert model.spec is not None
+    described = {key: text for key, text in model.describe().items() if key.endswith((".spec", ".normalisation"))}
+    cache, file_name = store.Store(store.cache_folder() / activations.FOLDER), f"{name}.onnx"
+    stack.enter_context(cache.lock(file_name))
+    stack.callback(cache.remove, file_name)
+    with cache.create(file_name) as file:
+        for chunk in graph.build(model.spec, arrays, model.normalisation, describe=described):
             file.write(chunk)
-    return replace(base, model=made, network=replace(base.network, path=kept.path(f"{name}.onnx")))
+    return cache.path(file_name)
 
 
 def _compare(trainer: Trainer, backbone: Backbone, below: str) -> None:

@@ -27,6 +27,7 @@ from .activations import Activations
 from .checkpoint import Checkpoint, State, check
 from .epochs import Epoch, Seen, Trainer, is_better, judge
 from .features import compute
+from .solving import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -237,21 +238,27 @@ class Tuner:
                     "or more of each class."
                 )
             learnt, held = (self._some(photos, rows, middle) for rows in (~out, out))
-            head = heads.fit(
-                features[~out],
-                photos.truth[~out],
-                classes=len(labels),
-                strength=fitted.head.strength,
-                groups=groups[~out],
-                views=None if views is None else views[~out],
-                seed=self._seed,
-            ).head
+            with one_thread():
+                head = heads.fit(
+                    features[~out],
+                    photos.truth[~out],
+                    classes=len(labels),
+                    strength=fitted.head.strength,
+                    groups=groups[~out],
+                    views=None if views is None else views[~out],
+                    seed=self._seed,
+                ).head
         arrays = graph.arrays(self._backbone.network.path, replace(self._spec, top=False))
         model = keras.tail(self._spec, arrays, self._options.blocks, self._shape, (head.weights, head.bias))
         trainer = Trainer(model, learning_rate=self._options.learning_rate)
         self._checkpoint = Checkpoint(out=self._out, settings=self._settings(learnt, held, labels, trainer))
         state, resumed, remarks = self._train(trainer, learnt, held, epoch, progress)
         best = max(each.number for each in state.history if each.best)
+        if not best:
+            remarks.append(
+                f"fine-tuning: none of {len(state.history) - 1} epochs was better than the frozen head by the photos "
+                "held out, so the frozen head, on the network as it was, is what is kept."
+            )
         told = Tuned(
             blocks=self._options.blocks,
             learning_rate=self._options.learning_rate,

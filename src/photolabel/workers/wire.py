@@ -118,14 +118,35 @@ def question(stream: Stream) -> tuple[Item, list[Recipe], Limits]:
 
 def reply(stream: Stream, made: Prepared) -> None:
     """Send back what became of a photo."""
+    pieces, shown = _pieces(made.views)
     head = {
         "error": None if made.error is None else [made.error.code, str(made.error)],
         "file": None if made.file is None else asdict(made.file),
         "decoding": None if made.decoding is None else asdict(made.decoding),
         "seconds": asdict(made.seconds),
-        "shapes": [view.shape[:2] for view in made.views],
+        "shapes": [piece.shape[:2] for piece in pieces],
+        "views": shown,
     }
-    send(stream, head, b"".join(np.ascontiguousarray(view).data.cast("B") for view in made.views))
+    send(stream, head, b"".join(np.ascontiguousarray(piece).data.cast("B") for piece in pieces))
+
+
+def _pieces(views: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[tuple[int, bool]]]:
+    """The pieces to send, each once, of views that may share their memory; and what each view shows.
+
+    Which is the number of a piece, and whether the view is its mirror image.
+    """
+    pieces: list[NDArray[np.uint8]] = []
+    shown: list[tuple[int, bool]] = []
+    numbers: dict[tuple[Any, ...], int] = {}
+    for view in views:
+        mirrored = view.strides[1] < 0
+        piece = view[:, ::-1] if mirrored else view
+        where = piece.__array_interface__["data"][0], piece.shape, piece.strides
+        number = numbers.setdefault(where, len(pieces))
+        if number == len(pieces):
+            pieces.append(piece)
+        shown.append((number, mirrored))
+    return pieces, shown
 
 
 def answer(stream: Stream, photo: str, recipes: Sequence[Recipe], limits: Limits) -> Prepared:
@@ -134,11 +155,13 @@ def answer(stream: Stream, photo: str, recipes: Sequence[Recipe], limits: Limits
         head, body = receive(stream, most=sum(recipe.most_bytes for recipe in recipes))
         error = None if head["error"] is None else _error(*head["error"])
         shapes = _shapes(head["shapes"])
-        if shapes if error is not None else not _allow(recipes, shapes):
+        shown = _shown(head["views"], len(shapes))
+        if shown if error is not None else not _allow(recipes, [shapes[number] for number, _ in shown]):
             raise WireError
+        pieces = _cut(body, shapes)
         return Prepared(
             photo=photo,
-            views=_views(body, shapes),
+            views=tuple(pieces[number][:, ::-1] if mirrored else pieces[number] for number, mirrored in shown),
             error=error,
             file=None if head["file"] is None else _file(head["file"], limits),
             decoding=None if head["decoding"] is None else _decoding(head["decoding"], limits),
@@ -167,8 +190,26 @@ def _shapes(values: object) -> list[tuple[int, int]]:
     return shapes
 
 
-def _views(body: bytes, shapes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.uint8], ...]:
-    """The views that lie one after the other in `body`, not copied. Raises ValueError where it is not that long."""
+def _shown(values: object, pieces: int) -> list[tuple[int, bool]]:
+    """What each view shows, as `_pieces` tells it: all of so many pieces, each first after those before it.
+
+    Raises TypeError or ValueError for anything else.
+    """
+    if not isinstance(values, list):
+        raise TypeError
+    shown = [(number, mirrored) for number, mirrored in values]
+    known = 0
+    for number, mirrored in shown:
+        if type(number) is not int or not 0 <= number <= known or not isinstance(mirrored, bool):
+            raise TypeError
+        known = max(known, number + 1)
+    if known != pieces:
+        raise ValueError
+    return shown
+
+
+def _cut(body: bytes, shapes: Sequence[tuple[int, int]]) -> tuple[NDArray[np.uint8], ...]:
+    """The pieces that lie one after the other in `body`, not copied. Raises ValueError where it is not that long."""
     counts = [height * width * 3 for height, width in shapes]
     if sum(counts) != len(body):
         raise ValueError
