@@ -6,22 +6,25 @@ import argparse
 import json
 import os
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PhotoError, PhotoNotFoundError, UsageError
+from ..errors import PhotoError, PhotoNotFoundError, TruthError, UsageError
 from ..output import printable
 from . import EXIT_CODES
 from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_own_network, add_work, positive, seed
 from .streams import Terminated, complain, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
+    from PIL import Image
+
+    from ..images import Limits
     from ..progress import Watch
-    from ..teaching import Step
-    from ..teaching.examples import Survey
+    from ..teaching import Lesson, Step
+    from ..teaching.examples import Example, Survey
 
 _ENDING = ".onnx"
 _EXAMPLES = """examples:
@@ -67,6 +70,9 @@ def parser() -> Parser:
         "the old photos again",
     )
     made.add_argument("--json", action="store_true", help="print what was found as one JSON object")
+    made.add_argument(
+        "--report", metavar="DIR", help="write an HTML page with what is taken for what, photos to be doubted, and more"
+    )
     add_max_pixels(made)
     add_choice(made.add_argument_group("photos"))
     learning = made.add_argument_group("learning")
@@ -108,8 +114,10 @@ def run(argv: list[str]) -> int:
     out = _checked(args)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
     from .. import batch, images, progress, teaching  # only now: --help must come at once
-    from ..teaching import told
+    from ..teaching import report, told
 
+    if args.report is not None:
+        report.check(Path(args.report))
     limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
     with ExitStack() as stack:
         watched = stack.enter_context(_Watched(stack.enter_context(progress.Watch(args.progress))))
@@ -143,7 +151,10 @@ def run(argv: list[str]) -> int:
             raise watched.stopped(stop) from None
     for remark in lesson.remarks:
         complain(remark)
-    say(json.dumps(told.record(lesson)) if args.json else told.text(lesson))
+    page = None if args.report is None else Path(args.report)
+    if page is not None:
+        report.write(page, lesson, thumbnails=_Thumbnails(args, lesson, limits))
+    say(json.dumps(told.record(lesson)) if args.json else told.text(lesson, report=page))
     return EXIT_CODES[PhotoError] if lesson.failures else 0
 
 
@@ -160,6 +171,46 @@ def _checked(args: argparse.Namespace) -> Path:
         if name is not None and not os.path.lexists(name):
             raise PhotoNotFoundError(f"{name}: there is no such file or folder. Check the name.")
     return out
+
+
+class _Thumbnails:
+    """The photos that a report shows, looked for once more by their names: they may lie in archives."""
+
+    def __init__(self, args: argparse.Namespace, lesson: Lesson, limits: Limits) -> None:
+        from ..teaching import shown
+
+        self._limits = limits
+        names = shown.names(lesson)
+        given = [(args.photos, args.truth, args.include, args.exclude)]
+        if args.validation is not None:
+            folder = os.path.isdir(args.validation)  # noqa: PTH112
+            given.append(([args.validation] if folder else [], None if folder else args.validation, [], []))
+        self._items = {
+            each.photo: each.item
+            for photos, table, include, exclude in given
+            for each in self._found(photos, table, include, exclude)
+            if each.photo in names and not each.held
+        }
+
+    def __call__(self, photo: str) -> Image.Image | None:
+        from .. import decoding, images
+
+        item = self._items.get(photo)
+        if item is None:
+            return None
+        try:
+            return images.upright(decoding.decode(item.read(self._limits), self._limits, enough=_SMALL))
+        except PhotoError:
+            return None
+
+    def _found(self, photos: list[str], table: str | None, include: list[str], exclude: list[str]) -> Iterator[Example]:
+        from ..teaching import examples
+
+        with suppress(PhotoError, TruthError):  # what has changed meanwhile is not at hand, and no more
+            yield from examples.find(photos, table=table, include=include, exclude=exclude, limits=self._limits)
+
+
+_SMALL = 640  # pixels of the shorter side are enough for a thumbnail
 
 
 class _Watched:
