@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from photolabel import models
+
 import common
 from common import Bar
 from nearness import SHARED, base
-
-from photolabel import models
 
 PHOTOS = SHARED / "data" / "hymenoptera"
 DRAWS, FEW = 5, 5
@@ -105,9 +105,9 @@ def main() -> None:
     held = ways[0].told["validation"]["accuracy"]["of"]
     lines = [
         (
-            f"`python bench/teaching.py`: ants and bees, {ways[0].told['photos']} photos to learn from and {held} "
-            f"others to judge by; whole processes with empty caches, medians of {args.runs} runs. Both are among "
-            "ImageNet's classes, so the figures are a check and no claim."
+            f"`python bench/teaching.py`: ants and bees, {ways[0].told['photos']} photos to learn from and {held} others "
+            f"to judge by; whole processes with empty caches, medians of {args.runs} runs. Both are ImageNet's classes, "
+            "so the figures are a check and no claim."
         ),
         f"{common.machine()}.",
         "",
@@ -125,10 +125,8 @@ def main() -> None:
             ],
         ),
         "",
-        (
-            f"With {FEW} photos a class, {ways[0].name}: {statistics.mean(drawn):.1%}, the mean of {DRAWS} draws "
-            f"({', '.join(f'{each:.1%}' for each in drawn)})."
-        ),
+        f"With {FEW} photos a class, {ways[0].name}: {statistics.mean(drawn):.1%}, the mean of {DRAWS} draws "
+        f"({', '.join(f'{each:.1%}' for each in drawn)}).",
     ]
     bars = []
     for way in ways:

@@ -15,8 +15,10 @@ import pytest
 
 import photolabel
 from photolabel import cli, metadata, models, store, taught, teaching
-from photolabel.errors import UsageError
+from photolabel.cli import teach as verb
+from photolabel.errors import OutputError, UsageError
 from photolabel.teaching import Lesson, features, heads, told
+from photolabel.teaching.epochs import Epoch
 
 import oracle
 import strangers
@@ -153,6 +155,10 @@ def test_an_older_file_is_replaced(main: Main) -> None:
         (["set", "--head", "svm"], {"head": "svm"}),
         (["set", "--strength", "0.5"], {"strength": 0.5}),
         (["set", "--seed", "3"], {"seed": 3}),
+        (["set"], {"fine_tune": None, "epochs": None, "learning_rate": None, "resume": False}),
+        (["set", "--fine-tune"], {"fine_tune": 1}),
+        (["set", "--fine-tune", "2", "--epochs", "9"], {"fine_tune": 2, "epochs": 9}),
+        (["set", "--fine-tune", "--learning-rate", "1e-5", "--resume"], {"learning_rate": 1e-5, "resume": True}),
         (["set", "--layer", "fc1"], {"layer": "fc1"}),
         (["set", "--views", "ten-crop"], {"views": "ten-crop"}),
         (["set", "--model", "vgg19"], {"model": "vgg19"}),
@@ -318,6 +324,16 @@ def test_validation(main: Main, lessons: list[Lesson]) -> None:
         (["set", "-o", "pets.onnx", "--strength", "nan"], 2, "argument --strength: 'nan': expected a number above 0"),
         (["set", "-o", "pets.onnx", "--seed", "1e20"], 2, "argument --seed: '1e20': expected a whole number"),
         (["set", "-o", "pets.onnx", "--recipe", "crop"], 2, "tiny has no recipe 'crop'"),
+        (["-o", "pets.onnx", "--fine-tune", "set"], 2, "argument --fine-tune: 'set': expected how many blocks"),
+        (["set", "-o", "pets.onnx", "--fine-tune", "9"], 2, "fine_tune=9: expected 1 to 4"),
+        (
+            ["set", "-o", "pets.onnx", "--fine-tune", "--head", "svm"],
+            2,
+            "head svm: what is fine-tuned ends in a softmax",
+        ),
+        (["set", "-o", "pets.onnx", "--epochs", "3"], 2, "goes with fine_tune (--fine-tune)"),
+        (["set", "-o", "pets.onnx", "--report", "set"], 4, "set: cannot be written: the folder holds something else"),
+        (["set", "-o", "page/pets.onnx", "--report", "page"], 2, "page/pets.onnx would lie in the report's folder"),
         (["set", "--add", "nowhere.onnx"], 3, "nowhere.onnx: cannot be read: No such file or directory"),
         (["set", "--add", "tiny.onnx"], 2, "tiny.onnx: it was not taught by photolabel, so nothing can be added"),
     ],
@@ -325,7 +341,7 @@ def test_validation(main: Main, lessons: list[Lesson]) -> None:
 )
 @pytest.mark.usefixtures("unopened")
 def test_what_is_refused_before_a_photo_is_opened(arguments: list[str], code: int, says: str, main: Main) -> None:
-    for folder in ("empty/x", "folder.onnx"):
+    for folder in ("empty/x", "folder.onnx", "page"):
         Path(folder).mkdir(parents=True)
     plant(Path("zoo"), 1, {"zebra": (9, 9, 9)})
     if "lines" in arguments:
@@ -390,7 +406,7 @@ def test_the_same_photo_to_learn_from_and_to_judge_by(main: Main) -> None:
     plant(Path("val"), 2, seed=5)
     shutil.copy("set/grass/000.png", "val/grass/again.png")
     code, out, _ = main("set", "-o", "pets.onnx", "--validation", "val")
-    assert code == 0 and "1 photo is there to learn from and to judge by: not judged by" in out
+    assert code == 0 and "1 photo is there to learn from too, and not judged by" in out
 
 
 def test_one_photo_a_class(main: Main) -> None:
@@ -547,7 +563,108 @@ def test_a_class_that_is_corrected_away(main: Main) -> None:
     assert (code, out) == (2, "") and "no photo of it is left" in err and Path("pets.onnx").read_bytes() == before
 
 
+# -- the report
+
+
+def page_of(folder: str = "page") -> tuple[str, int]:
+    """The page, and how many photos lie beside it."""
+    photos = Path(folder, "photos")
+    return Path(folder, "index.html").read_text("utf-8"), len([*photos.iterdir()]) if photos.is_dir() else 0
+
+
+def test_report(main: Main) -> None:
+    shutil.copy("set/grass/000.png", "set/röd/again.png")
+    plant(Path("val"), 2, seed=5)
+    shutil.copy("set/grass/001.png", "val/grass/again.png")
+    code, out, err = main("set", "-o", "pets.onnx", "--validation", "val", "--report", "page")
+    assert (code, err) == (0, "") and out.endswith("\nreport: page/index.html\n")
+    page, photos = page_of()
+    assert "set/röd/again.png" in page and photos >= 2 and "not at hand" not in page
+    assert main("set", "-o", "pets.onnx", "--report", "page")[0] == 0, "an earlier one is replaced"
+    assert "val/grass" not in page_of()[0]
+    assert json.loads(main("set", "-o", "pets.onnx", "--report", "page", "--json")[1])["file"] == "pets.onnx"
+
+
+@pytest.mark.parametrize("form", ["zip", "tar", "gztar"])
+def test_a_report_of_photos_in_archives(form: str, main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy("set/grass/000.png", "set/röd/again.png")
+    name = shutil.make_archive("photos", form, ".", "set")
+    plant(Path("val"), 2, seed=5)
+    held = shutil.make_archive("val", form, ".", "val")
+    shutil.rmtree("set")
+    shutil.rmtree("val")
+    given = (Path(name).name, "-o", "pets.onnx", "--validation", Path(held).name, "--report", "page")
+    code, out, err = main(*given)
+    assert (code, err) == (0, "") and out.startswith("pets.onnx: 3 classes, taught with 17 photos")
+    page, photos = page_of()
+    assert "again.png" in page
+    assert photos >= 2 and "not at hand" not in page
+    # The bytes of what lies in a compressed tar are only had in passing: no more of them are kept than there is room.
+    monkeypatch.setattr(verb, "_ROOM", 1)
+    assert main(*given)[0] == 0
+    assert ("not at hand" in page_of()[0]) == (form == "gztar")
+
+
+def test_a_report_of_photos_that_have_gone(main: Main) -> None:
+    """Those that were taught before are known by the ends of their paths alone."""
+    assert main("set", "-o", "pets.onnx")[0] == 0
+    shutil.copytree("set/grass", "more/grass")
+    shutil.rmtree("set")
+    photo(Path("more/snow/1.png"), (250, 250, 250), 3)
+    code, _, err = main("more", "--add", "pets.onnx", "--report", "page", model=None)
+    assert (code, err) == (0, "") and page_of()[0]
+
+
+@pytest.mark.parametrize(
+    "error", [OutputError("page: cannot be written: No space left on device."), KeyboardInterrupt()]
+)
+def test_a_report_that_fails_at_the_end(error: BaseException, main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is written all the same."""
+    from photolabel.teaching import report
+
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(report, "write", full)
+    code, out, err = main("set", "-o", "pets.onnx", "--report", "page")
+    assert labels() == LABELS and not Path("page").exists()
+    if isinstance(error, KeyboardInterrupt):
+        assert (code, out, err) == (130, "", "photolabel: interrupted; pets.onnx is written, page is not\n")
+    else:
+        assert (code, err) == (4, f"photolabel: {error}\n")
+        assert out.startswith("pets.onnx: 3 classes") and out.endswith("--report DIR\n")
+
+
 # -- what is said meanwhile; interruptions
+
+
+EPOCHS = [
+    Epoch(number=0, most=2, loss=None, accuracy=None, held_loss=0.5, held_accuracy=0.75, best=True),
+    Epoch(number=1, most=2, loss=0.4, accuracy=0.8, held_loss=0.45, held_accuracy=0.8, best=True),
+    Epoch(number=2, most=2, loss=0.3, accuracy=0.9, held_loss=0.6, held_accuracy=0.7, best=False),
+]
+
+
+@pytest.mark.parametrize("kind", ["plain", "none", "auto"])
+def test_epochs_are_told_of(kind: str, main: Main, monkeypatch: pytest.MonkeyPatch) -> None:
+    def teach(*_: Any, step: teaching.Step, **__: Any) -> Lesson:
+        assert step.epoch is not None and step.train is not None
+        for epoch in EPOCHS:
+            step.train(16, 20)
+            step.train(20, 20)
+            step.epoch(epoch)
+        raise KeyboardInterrupt("stopped after epoch 2 of 2; to go on: the same again, with --resume (resume=True)")
+
+    monkeypatch.setattr(teaching, "teach", teach)
+    code, out, err = main("set", "-o", "pets.onnx", "--fine-tune", "--progress", kind)
+    assert (code, out) == (130, "")
+    lines = [
+        "photolabel: the frozen network; held out: loss 0.5000, 75.0% right",
+        "photolabel: epoch 1 of 2: loss 0.4000, 80.0% right; held out: loss 0.4500, 80.0% right, the best so far",
+        "photolabel: epoch 2 of 2: loss 0.3000, 90.0% right; held out: loss 0.6000, 70.0% right",
+    ]
+    last = "photolabel: stopped after epoch 2 of 2; to go on: the same again, with --resume"
+    assert err.splitlines() == [*(lines if kind == "plain" else []), last]
 
 
 @pytest.mark.parametrize("signal", ["interrupted", "terminated"])

@@ -17,6 +17,8 @@ from ..progress import Watch
 from .streams import STDIN, standard_input
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..images import Limits
     from ..prediction import Prediction
     from ..sources import Item
@@ -30,6 +32,8 @@ _LEFT_OUT = {
     "link": "links in archives",
     "seen": "links to folders that are there already",
 }
+
+_SMALL = 640  # pixels of the shorter side are enough for a page
 
 
 class Found:
@@ -112,6 +116,16 @@ def telling(photo: str) -> Iterator[None]:
 def in_words(message: str) -> str:
     """What is wrong with a photo, in the words of the command line."""
     return message.replace("Limits.pixels", "--max-pixels")
+
+
+def small(item: Item, limits: Limits) -> Image.Image | None:
+    """Return an upright picture of a photo, no larger than a page needs it; None for one that is gone or broken."""
+    from .. import decoding
+
+    try:
+        return images.upright(decoding.decode(item.read(limits), limits, enough=_SMALL))
+    except PhotoError:
+        return None
 
 
 def is_named(args: argparse.Namespace, photo: str) -> bool:

@@ -6,24 +6,34 @@ import argparse
 import json
 import os
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import PhotoError, PhotoNotFoundError, UsageError
-from ..output import printable
+from ..errors import OutputError, PhotoError, PhotoNotFoundError, UsageError
 from . import EXIT_CODES
-from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_own_network, add_work, positive, seed
-from .streams import Terminated, complain, say
+from .parser import (
+    Parser,
+    add_choice,
+    add_max_pixels,
+    add_model_options,
+    add_own_network,
+    add_work,
+    positive,
+    seed,
+    whole,
+)
+from .streams import complain, say
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Collection, Iterator
 
-    from ..progress import Watch
-    from ..teaching import Step
-    from ..teaching.examples import Survey
+    from PIL import Image
+
+    from ..images import Limits
+    from ..sources import Item
 
 _ENDING = ".onnx"
+_ROOM = 1 << 28  # bytes of photos that are kept for a page
 _EXAMPLES = """examples:
   photolabel teach training -o pets.onnx        training/cat/1.jpg, training/dog/2.jpg, ...
   photolabel --model pets.onnx new.jpg
@@ -66,6 +76,11 @@ def parser() -> Parser:
         help="go on with a network that was taught before: new photos, new classes, or corrections, without looking at "
         "the old photos again",
     )
+    made.add_argument(
+        "--report",
+        metavar="DIR",
+        help="write an HTML page: how good it is, what it confuses, and the photos that are to be doubted",
+    )
     made.add_argument("--json", action="store_true", help="print what was found as one JSON object")
     add_max_pixels(made)
     add_choice(made.add_argument_group("photos"))
@@ -96,10 +111,31 @@ def parser() -> Parser:
     learning.add_argument(
         "--seed", type=seed, default=0, metavar="N", help="the same photos and seed give the same file (default: 0)"
     )
+    tuning = made.add_argument_group("fine-tuning (VGG; an extra: pip install 'photolabel[keras]')")
+    tuning.add_argument(
+        "--fine-tune",
+        type=_blocks,
+        nargs="?",
+        const=1,
+        metavar="BLOCKS",
+        help="train the last BLOCKS of a VGG's convolutional blocks too, one if no number is said, through Keras",
+    )
+    tuning.add_argument("--epochs", type=whole, metavar="N", help="train so many times through all photos at most")
+    tuning.add_argument("--learning-rate", type=positive, metavar="RATE", help="how far each step goes")
+    tuning.add_argument("--resume", action="store_true", help="go on with a fine-tuning that was stopped")
     add_work(made.add_argument_group("work"))
     add_model_options(made, own=False, views=False)
     add_own_network(made)
     return made
+
+
+def _blocks(text: str) -> int:
+    try:
+        return whole(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected how many blocks, as in --fine-tune 2; photos come before it"
+        ) from None
 
 
 def run(argv: list[str]) -> int:
@@ -108,11 +144,13 @@ def run(argv: list[str]) -> int:
     out = _checked(args)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
     from .. import batch, images, progress, teaching  # only now: --help must come at once
-    from ..teaching import told
+    from ..teaching import report, shown, told
+    from .lesson_watch import Watched, how
 
+    if args.report is not None:
+        report.check(Path(args.report))
     limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
-    with ExitStack() as stack:
-        watched = stack.enter_context(_Watched(stack.enter_context(progress.Watch(args.progress))))
+    with Watched(progress.Watch(args.progress)) as watched:
         try:
             lesson = teaching.teach(
                 args.photos,
@@ -133,17 +171,32 @@ def run(argv: list[str]) -> int:
                 engine=args.engine or "openvino",
                 head=args.head,
                 strength=args.strength,
+                fine_tune=args.fine_tune,
+                epochs=args.epochs,
+                learning_rate=args.learning_rate,
+                resume=args.resume,
                 seed=args.seed,
                 workers=args.workers,
                 seconds=args.seconds or batch.SECONDS,
                 limits=limits,
-                step=watched.step(),
+                step=watched.step,
             )
         except KeyboardInterrupt as stop:
             raise watched.stopped(stop) from None
     for remark in lesson.remarks:
         complain(remark)
-    say(json.dumps(told.record(lesson)) if args.json else told.text(lesson))
+    page, unwritten = None, None
+    if args.report is not None:
+        page = Path(args.report)
+        try:
+            report.write(page, lesson, thumbnails=_Again(args, shown.names(lesson), limits).small)
+        except OutputError as error:  # what was taught is there all the same, and what came of it is said
+            page, unwritten = None, error
+        except KeyboardInterrupt as stop:
+            raise type(stop)(f"{how(stop)}; {out} is written, {page} is not") from None
+    say(json.dumps(told.record(lesson)) if args.json else told.text(lesson, report=page))
+    if unwritten is not None:
+        raise unwritten
     return EXIT_CODES[PhotoError] if lesson.failures else 0
 
 
@@ -159,67 +212,44 @@ def _checked(args: argparse.Namespace) -> Path:
     for name in (*args.photos, args.truth, args.validation):
         if name is not None and not os.path.lexists(name):
             raise PhotoNotFoundError(f"{name}: there is no such file or folder. Check the name.")
+    if args.report is not None and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(args.report)):
+        raise UsageError(f"{out} would lie in the report's folder, which is replaced as a whole. Write it elsewhere.")
     return out
 
 
-class _Watched:
-    """What is shown while it lasts: how many photos are done, what is wrong with one, how far fitting has come."""
+class _Again:
+    """The photos that a page shows, found again: by their names, those in archives by a look through these."""
 
-    def __init__(self, watch: Watch) -> None:
-        self._watch, self._stack = watch, ExitStack()
-        self._failed = self._done = 0
-        self._bar: Callable[[int, int], None] | None = None
+    def __init__(self, args: argparse.Namespace, names: Collection[str], limits: Limits) -> None:
+        self._args, self._limits = args, limits
+        self._names = frozenset(names)
+        self._found: dict[str, Item] | None = None
 
-    def __enter__(self) -> _Watched:
-        return self
+    def small(self, photo: str) -> Image.Image | None:
+        """Return a small picture of the photo, None for one that is not at hand."""
+        from .. import sources
+        from .photos import small
 
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        if os.path.isfile(photo):  # noqa: PTH113
+            return small(sources.Item(photo=photo, path=photo), self._limits)
+        if self._found is None:
+            self._found = self._look()
+        item = self._found.get(photo)
+        return None if item is None else small(item, self._limits)
 
-    def step(self) -> Step:
-        from ..teaching import Step
+    def _look(self) -> dict[str, Item]:
+        found: dict[str, Item] = {}
+        room = _ROOM  # for those of compressed archives, whose bytes are had only in passing
+        for item in self._items():
+            if item.photo in self._names and item.held <= room:
+                room -= item.held
+                found[item.photo] = item
+        return found
 
-        return Step(counted=self._counted, photo=self._photo, fit=self._fit)
+    def _items(self) -> Iterator[Item]:
+        from .. import sources
 
-    def stopped(self, stop: KeyboardInterrupt) -> KeyboardInterrupt:
-        """What to tell whoever stopped us."""
-        if not self._done:
-            return stop
-        how = "terminated" if isinstance(stop, Terminated) else "interrupted"
-        return type(stop)(
-            f"{how}; what was computed of {self._done:,} photos is kept: the same command goes on from there"
-        )
-
-    def _counted(self, learnt: Survey, held: Survey | None) -> None:
-        self._watch.total = learnt.photos + (0 if held is None else held.photos)
-        for survey in (learnt, held):
-            for folder in () if survey is None else survey.empty:
-                complain(f"{folder}: there are no photos in it, so no class is called as it is")
-            if survey is not None and survey.unused:
-                complain(f"{survey.unused:,} lines of the table are of no photo that was found")
-
-    def _photo(self, name: str, error: PhotoError | None) -> None:
-        from .photos import in_words
-
-        self._done += 1
-        if error is not None:
-            self._failed += 1
-            self._watch.hide()
-            complain(f"{name}: {in_words(str(error))}")
-        self._watch.step(errors=self._failed, last=printable(name))
-
-    def _fit(self, done: int, total: int) -> None:
-        from .. import progress
-
-        if not self._watch.shown:
-            return
-        if self._bar is None:
-            self._watch.hide()
-            if self._watch.plain:
-                complain(f"{self._done:,} photos were looked at; now a head is fitted to them")
-                self._bar = lambda done, total: None
-            else:
-                self._bar = self._stack.enter_context(progress.bar("fitting", total=total, unit="fit"))
-        self._bar(done, total)
-        if done == total:
-            self._stack.close()
+        held = [] if self._args.validation is None else [self._args.validation]
+        for source in (*self._args.photos, *held):
+            if not os.path.isdir(source):  # noqa: PTH112  # photos in folders are files, and are not looked for
+                yield from sources.find([source], limits=self._limits)
