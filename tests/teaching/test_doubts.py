@@ -64,7 +64,7 @@ def prints(photos: int, seed: int = 0) -> np.ndarray:
 def changed(fingerprint: np.ndarray, bits: int) -> np.ndarray:
     """The same with so many bits turned, not the first."""
     made = np.unpackbits(fingerprint)
-    made[1 + 5 * np.arange(bits)] ^= 1
+    made[1 + 2 * np.arange(bits)] ^= 1
     return np.packbits(made)
 
 

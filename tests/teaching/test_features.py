@@ -6,7 +6,7 @@ import hashlib
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,6 +26,7 @@ from photolabel.teaching import backbone as backbones
 from photolabel.teaching import examples
 from photolabel.teaching.backbone import Backbone
 from photolabel.teaching.features import compute
+from photolabel.teaching.fingerprint import fingerprint
 
 import oracle
 import save_kills
@@ -69,6 +70,11 @@ def expected(path: str | Path, layer: str = "fc2", recipe: images.Recipe = oracl
     return found.mean(axis=(1, 2)) if found.ndim == 4 else found
 
 
+def prints(photos: Sequence[str], recipe: images.Recipe = oracle.TINY_RECIPE) -> np.ndarray:
+    """Of what the recipe's one view shows."""
+    return np.stack([fingerprint(images.views(images.read(path), recipe.plain)[0]) for path in photos])
+
+
 def files() -> list[Path]:
     return sorted((store.cache_folder() / "features").glob("*.sqlite"))
 
@@ -107,12 +113,27 @@ def test_several_views_are_in_their_order(tiny: Path, tmp_path: Path, views: str
         np.testing.assert_allclose(found.numbers[row], wanted, rtol=1e-4, atol=1e-4 * np.abs(wanted).max())
 
 
+@pytest.mark.parametrize("views", ["one", "mirror", "ten-crop"])
+def test_fingerprints_are_of_the_middle_view(tiny: Path, photos: Path, views: Any) -> None:
+    """Whether computed or kept; those of copies too, and of rows that move up over what cannot be read."""
+    put(photos / "blue sky" / "0.png", b"x")
+    put(photos / "grass" / "copy.png", (photos / "blue sky" / "003.png").read_bytes())
+    with photolabel.load(tiny, views=views) as made:
+        for cached in (0, 22):
+            found = computed(photos, Backbone.of(made))
+            assert found.from_cache == cached and len(found.failures) == 1
+            assert found.fingerprints.dtype == np.uint8 and found.fingerprints.any(axis=1).all()
+            np.testing.assert_array_equal(found.fingerprints, prints(found.photos, made.recipe))
+
+
 def test_workers_and_this_process_give_the_same_bytes(backbone: Backbone, photos: Path) -> None:
     with ExitStack() as stack:
         found = computed(photos, backbone, decoders=batch.crew(2, stack=stack))
     for path in files():
         path.unlink()
-    np.testing.assert_array_equal(found.numbers, computed(photos, backbone).numbers)
+    again = computed(photos, backbone)
+    np.testing.assert_array_equal(found.numbers, again.numbers)
+    np.testing.assert_array_equal(found.fingerprints, again.fingerprints)
 
 
 def test_what_cannot_be_features(classifier: Classifier, tiny: Path, photos: Path) -> None:
@@ -259,7 +280,7 @@ def test_a_row_that_was_changed_is_computed_anew(backbone: Backbone, photos: Pat
     (path,) = files()
     with sqlite3.connect(path) as connection:
         rows = connection.execute("SELECT photo, numbers FROM features ORDER BY photo").fetchall()
-        # One is another photo's, one is cut short, one is text, one has no checksum.
+        # One is another photo's, one is cut short, one is text, one has no checksum, one another's fingerprint.
         connection.execute(
             "UPDATE features SET (numbers, checksum) = "
             "(SELECT numbers, checksum FROM features WHERE photo = ?) WHERE photo = ?",
@@ -268,10 +289,15 @@ def test_a_row_that_was_changed_is_computed_anew(backbone: Backbone, photos: Pat
         connection.execute("UPDATE features SET numbers = ? WHERE photo = ?", (rows[2][1][:8], rows[2][0]))
         connection.execute("UPDATE features SET numbers = 'text' WHERE photo = ?", (rows[3][0],))
         connection.execute("UPDATE features SET checksum = x'' WHERE photo = ?", (rows[4][0],))
+        connection.execute(
+            "UPDATE features SET fingerprint = (SELECT fingerprint FROM features WHERE photo = ?) WHERE photo = ?",
+            (rows[6][0], rows[5][0]),
+        )
     connection.close()
     second = computed(photos, backbone)
     np.testing.assert_array_equal(first.numbers, second.numbers)
-    assert second.from_cache == 17
+    np.testing.assert_array_equal(first.fingerprints, second.fingerprints)
+    assert second.from_cache == 16
     assert second.remarks == ("some features that were kept were damaged, and are computed anew.",)
     assert computed(photos, backbone).from_cache == 21
 
