@@ -218,9 +218,9 @@ def test_where_it_begins_does_not_matter(kind: Kind, classes: int) -> None:
     wanted = all_logits(rows, solved(rows, 10))
     begun = solved(rows, 1)
     np.testing.assert_allclose(all_logits(rows, solved(rows, 10, start=begun)), wanted, atol=1e-4, rtol=0)
-    # What is good enough to compare strengths is some thousandths off.
+    # What is good enough to compare strengths is some hundredths off at most.
     rough = all_logits(rows, solved(rows, 10, start=begun, rough=True))
-    np.testing.assert_allclose(softmax(rough), softmax(wanted), atol=0.01, rtol=0)
+    np.testing.assert_allclose(softmax(rough), softmax(wanted), atol=0.02, rtol=0)
     # And it does begin there: from the solution itself it has nowhere to go.
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(solving, "_ITERATIONS", 1)
