@@ -88,7 +88,7 @@ def main() -> None:
     lines = [
         (
             f"`python bench/teaching_memory.py`: {args.photos:,} photos of {FEATURES} features, made up; of them "
-            f"{args.photos * FEATURES * 4 / 1e6:.0f} MB. Peaks of whole processes, seconds by one thread, of one run each."
+            f"{args.photos * FEATURES * 4 / 1e6:.0f} MB. Peaks of whole processes; seconds by one thread; one run each."
         ),
         f"{common.machine()}.",
         "",
