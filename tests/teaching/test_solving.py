@@ -230,6 +230,25 @@ def test_where_it_begins_does_not_matter(kind: Kind, classes: int) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_of_many_classes_it_does_not_stop_at_once(kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There all slopes are small: what is small enough to stop is measured by how steep it is at nought."""
+    import scipy.optimize
+
+    flat: list[float] = []
+    real = scipy.optimize.minimize
+
+    def minimize(*given: Any, **options: Any) -> Any:
+        flat.append(options["options"]["gtol"])
+        return real(*given, **options)
+
+    monkeypatch.setattr(scipy.optimize, "minimize", minimize)
+    for classes in (2, 40):
+        given, truth = clouds([160 // classes] * classes, 20)
+        solved(Rows(given, truth, classes=classes, kind=kind), 1, rough=True)
+    assert flat[1] < flat[0] / 5
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("features", [20, 300])
 def test_many_rows_are_float32_and_the_answer_nearly_the_same(
     kind: Kind, features: int, monkeypatch: pytest.MonkeyPatch
