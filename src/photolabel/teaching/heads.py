@@ -148,7 +148,7 @@ def fit(
     with one_thread():
         some = portion(truth, groups, share=_ENOUGH / max(photos, 1), least=10, seed=seed)
         if folds and strength is None and len(some) < photos:
-            part = Rows(features[some], truth[some], classes=classes, kind=kind, views=_of(views, some))
+            part = Rows(features[some], truth[some], classes=classes, kind=kind, views=_of(views, some), rough=True)
             tried = _try(part, deal(truth[some], groups[some], most=most, seed=seed), step)
             del part
         rows = Rows(features, truth, classes=classes, kind=kind, views=views)
@@ -158,13 +158,16 @@ def fit(
         total = done + folds + 1
         held = np.full((photos, classes), np.nan)
         judged = _judged(fold, truth)
+        solution = None
         for each in range(folds):
             out = np.flatnonzero(fold == each)
-            held[out] = rows.logits(rows.solve(best, fold != each), out)
+            # Most is learnt from by the head before as well: it is a good start.
+            solution = rows.solve(best, fold != each, solution, rough=photos >= _MANY)
+            held[out] = rows.logits(solution, out)
             step()
         held[~judged] = np.nan
         temperature = cooled(held[judged], truth[judged]) if judged.any() else 1.0
-        weights, bias = rows.folded(rows.solve(best, np.ones(photos, bool)))
+        weights, bias = rows.folded(rows.solve(best, np.ones(photos, bool), solution))
         step()
     head = Head(
         weights=(weights / temperature).astype(np.float32),
@@ -184,15 +187,20 @@ def fit(
 
 
 def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> list[Tried]:
-    """Try strengths, the least first, each from where the last one ended, until they have become worse twice."""
+    """Try strengths, the least first, each from where the last one ended, until they have become worse twice.
+
+    Of the first strength each fold begins where the one before it ended.
+    """
     folds = int(fold.max()) + 1
-    starts: list[NDArray[np.float64] | None] = [None] * folds
+    starts: list[NDArray[np.float64]] = []
     judged = np.flatnonzero(_judged(fold, rows.truth))
     held = np.empty((len(fold), rows.classes))
     tried: list[Tried] = []
     for strength in STRENGTHS:
         for each in range(folds):
-            starts[each] = solution = rows.solve(strength, fold != each, starts[each], rough=True)
+            begun = starts[each] if len(starts) == folds else (starts[-1] if starts else None)
+            solution = rows.solve(strength, fold != each, begun, rough=True)
+            starts[each : each + 1] = [solution]
             out = np.flatnonzero(fold == each)
             held[out] = rows.logits(solution, out)
             step(1)

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 Kind = Literal["logistic", "svm"]
 
 _DOUBLE = 1 << 28  # bytes of rows up to which they are float64
-# How flat the mean loss is where a solver stops. Of float64 it goes on until rounding hides whether it becomes less:
-# probabilities are then those of the very least loss to some 1e-6 (with 1e-9, 1e-5 at great strengths). Where strengths
-# are only compared, and of float32, which cannot be so exact, less will do.
-_FINE, _COARSE = 1e-12, 1e-5
-_AT_ONCE = 8192  # rows
+# How flat the loss is where a solver stops, beside how steep it is where all weights are nought. Of float64 it goes on
+# until rounding hides whether the loss becomes less: probabilities are then those of the very least to some 1e-6. Where
+# strengths are only compared, and of float32, which cannot be so exact, less will do.
+_FINE, _NARROW, _ROUGH = 1e-12, 1e-4, 3e-4
+_LEAST = 1e-14  # steepness: what is steeper nowhere has nothing to be solved
+_AT_ONCE = 4096  # rows
 _ITERATIONS = 5000
 
 
@@ -34,7 +35,8 @@ class Rows:
     """What heads are fitted to: the features of photos, and of further views of them, ready to be solved.
 
     `features` are float32 (photos, features) and `views` float32 (photos, views, features) or None; neither is changed.
-    `truth` are the classes, (photos,). A copy of the features is kept: float32 where they are many.
+    `truth` are the classes, (photos,). A copy of the features is kept: float32 where they are many, or if a `rough`
+    solution is good enough.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Rows:
         classes: int,
         kind: Kind,
         views: NDArray[np.float32] | None = None,
+        rough: bool = False,
     ) -> None:
         photos, dims = features.shape
         more = 0 if views is None else views.shape[1]
@@ -53,7 +56,7 @@ class Rows:
         self._mean = features.mean(axis=0, dtype=np.float64)
         rows = photos * self._each
         self._basis: NDArray[np.float64] | None = None
-        wide = rows * dims * 8 <= _DOUBLE
+        wide = not rough and rows * dims * 8 <= _DOUBLE
         self._rows = np.empty((rows, dims), np.float64 if wide else np.float32)
         self._rows[:photos] = features
         if views is not None:
@@ -89,7 +92,8 @@ class Rows:
         weights = np.where(learnt, of_class[self.truth], 0.0)
         weights = np.concatenate([weights, np.repeat(weights, self._each - 1)]).astype(self._rows.dtype)
         truth = np.concatenate([self.truth, np.repeat(self.truth, self._each - 1)])
-        tolerance = _COARSE if rough or self._rows.dtype == np.float32 else _FINE
+        narrow = self._rows.dtype == np.float32
+        tolerance = _ROUGH if rough else _NARROW if narrow else _FINE
         by = _logistic if self.kind == "logistic" else _svm
         return by(self._rows, truth, weights, strength, start, tolerance)
 
@@ -119,6 +123,16 @@ def one_thread() -> Iterator[None]:
         yield
 
 
+def _sums(rows: NDArray[np.floating], truth: NDArray[np.intp], weights: NDArray[np.floating]) -> NDArray[np.float64]:
+    """The weighted sums of each class's rows, (classes, dimensions)."""
+    every = np.arange(int(truth.max()) + 1)
+    found = np.zeros((len(every), rows.shape[1]))
+    for start in range(0, len(rows), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        found += ((truth[some] == every[:, np.newaxis]) * weights[some]) @ rows[some]
+    return found
+
+
 def _logistic(
     rows: NDArray[np.floating],
     truth: NDArray[np.intp],
@@ -131,7 +145,11 @@ def _logistic(
     with needed("teach"):
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
-    model = LogisticRegression(C=strength, tol=tolerance, max_iter=_ITERATIONS, warm_start=start is not None)
+    sums = _sums(rows, truth, weights)
+    begins = np.abs(sums.mean(axis=0) - sums).max() / weights.sum(dtype=np.float64)  # how steep it is at nought
+    model = LogisticRegression(
+        C=strength, tol=max(tolerance * begins, _LEAST), max_iter=_ITERATIONS, warm_start=start is not None
+    )
     if start is not None:
         begun = start if len(start) > 2 else start[1:] - start[:1]
         model.coef_, model.intercept_ = begun[:, :-1], begun[:, -1]
@@ -158,25 +176,32 @@ def _svm(
     """
     with needed("teach"):
         from scipy.optimize import minimize
-    classes = int(truth.max()) + 1
-    side = np.where(truth[:, np.newaxis] == np.arange(classes), 1.0, -1.0).astype(rows.dtype)
-    shape = (classes, rows.shape[1] + 1)
+    every = np.arange(int(truth.max()) + 1)
+    shape = (len(every), rows.shape[1] + 1)
 
     def loss(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         solution = flat.reshape(shape)
         plain = solution.astype(rows.dtype)
-        short = np.maximum(1 - side * (rows @ plain[:, :-1].T + plain[:, -1]), 0)
-        pull = weights[:, np.newaxis] * short
-        value = 0.5 * float((solution[:, :-1] ** 2).sum()) + strength * float((pull * short).sum(dtype=np.float64))
-        pull *= side
-        slope = np.empty(shape)
-        slope[:, :-1] = solution[:, :-1] - 2 * strength * (pull.T @ rows)
-        slope[:, -1] = -2 * strength * pull.sum(axis=0, dtype=np.float64)
+        value, slope = 0.5 * float((solution[:, :-1] ** 2).sum()), np.zeros(shape)
+        slope[:, :-1] = solution[:, :-1]
+        for start in range(0, len(rows), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            side = np.where(truth[some, np.newaxis] == every, 1, -1).astype(rows.dtype)
+            short = np.maximum(1 - side * (rows[some] @ plain[:, :-1].T + plain[:, -1]), 0)
+            pull = weights[some, np.newaxis] * short
+            value += strength * float((pull * short).sum(dtype=np.float64))
+            pull *= side
+            slope[:, :-1] -= 2 * strength * (pull.T @ rows[some])
+            slope[:, -1] -= 2 * strength * pull.sum(axis=0, dtype=np.float64)
         return value / mass, slope.ravel() / mass
 
     mass = 1 + strength * float(weights.sum(dtype=np.float64))  # so that slopes are of one size whatever the strength
+    sums = _sums(rows, truth, weights)
+    begins = 2 * strength * np.abs(2 * sums - sums.sum(axis=0)).max() / mass
     begun = np.zeros(shape) if start is None else start
-    options = {"maxiter": _ITERATIONS, "maxls": 50, "gtol": tolerance, "ftol": 64 * np.finfo(float).eps}
+    # Of float32 what is lost to rounding looks like steps that lead nowhere: they are not to be searched for long.
+    least = 1e-9 if rows.dtype == np.float32 else 64 * np.finfo(float).eps
+    options = {"maxiter": _ITERATIONS, "maxls": 50, "gtol": max(tolerance * begins, _LEAST), "ftol": least}
     found = minimize(loss, begun.ravel(), jac=True, method="L-BFGS-B", options=options)
     solution: NDArray[np.float64] = found.x.reshape(shape)
     return solution
