@@ -2,8 +2,8 @@
 
 usage: python bench/teaching_memory.py [--photos N] [--print]
 
-The features are made up: 1280 numbers a photo, float32, each class around a mean of its own, as far from the others as
-makes most of the photos told apart. Of them a fresh process, for each kind of head and for few classes and many, finds
+The features are made up: 1280 numbers a photo, float32, uneven as a network's are, each class around a mean of its own,
+as far from the others as makes most of the photos told apart; one in a hundred is nearly another. Of them a fresh process, for each kind of head and for few classes and many, finds
 what looks alike, fits the head with its folds, learns what is familiar, draws the learning curve and makes the figures.
 Memory is the process's peak in all, with Python, its libraries and the features. Writes what it found to
 docs/benchmarks.md, and exits with 1 where it is 2 GB or more. Needs photolabel with its extra `teach` where it runs.
@@ -32,12 +32,15 @@ from photolabel.teaching import curve, doubts, familiar, figures, heads, solving
 photos, features, classes, kind = int(sys.argv[1]), {FEATURES}, int(sys.argv[2]), sys.argv[3]
 peak = lambda: int(re.search(r"VmHWM:\\s+([0-9]+)", Path("/proc/self/status").read_text())[1]) / 1000
 random = np.random.default_rng(0)
-means = random.normal(0, 0.13, (classes, features)).astype(np.float32)
+spread = np.arange(1, features + 1, dtype=np.float32) ** -0.5
+means = 0.25 * random.standard_normal((classes, features), np.float32) * spread
 truth = np.arange(photos) % classes
 rows = np.empty((photos, 1, features), np.float32)  # as they are computed: with an axis of views
 for start in range(0, photos, 1000):
     some = truth[start:start + 1000]
-    rows[start:start + 1000, 0] = means[some] + random.standard_normal((len(some), features), np.float32)
+    rows[start:start + 1000, 0] = means[some] + random.standard_normal((len(some), features), np.float32) * spread
+for some in range(0, photos // 2, 100):  # nearly the same photo
+    rows[-1 - some] = rows[some] + 0.1 * spread * random.standard_normal((1, features), np.float32)
 rows = rows[:, 0]
 told = [("made", peak(), 0.0)]
 def step(name, work):

@@ -66,3 +66,64 @@ def test_where_all_are_alike_the_memory_is_bounded() -> None:
     tracemalloc.stop()
     assert [pair[:2] for pair in found] == [(0, other) for other in range(1, 1001)]
     assert most < 64 << 20
+
+
+def unit(count: int, *, seed: int = 0, copies: int = 0) -> np.ndarray:
+    """Rows of length 1 that differ by some directions much more than by others, as features do, and near copies."""
+    rng = np.random.default_rng(seed)
+    spread = np.arange(1, 601) ** -0.7
+    rows = rng.normal(0, 1, (count, 600)) * spread
+    for place in range(copies):
+        rows[count - 1 - place] = rows[3 * place] + rng.normal(0, rng.uniform(0.05, 0.6), 600) * spread
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def test_products_of_shadows_are_no_less() -> None:
+    rows = unit(2500, copies=50)
+    rows[7] = 0
+    shadows = closest.cast(lambda some: rows[some], len(rows))
+    assert shadows is not None and shadows.shape == (2500, 129) and shadows.dtype == np.float32
+    reach, products = shadows @ shadows.T, rows @ rows.T
+    assert (reach >= products - 3e-4).all()
+    assert np.count_nonzero(reach >= 0.9) < 0.02 * reach.size  # and few of them are much larger
+
+
+@pytest.mark.parametrize("most", [10, 10_000])
+@pytest.mark.parametrize("few", [0, 1 / 100, 1])
+def test_with_shadows_they_are_the_same(monkeypatch: pytest.MonkeyPatch, most: int, few: float) -> None:
+    """Whether products are made one by one, or all of a block."""
+    monkeypatch.setattr(closest, "_FEW", few)
+    rows = unit(2500, copies=60)
+    shadows = closest.cast(lambda some: rows[some], len(rows))
+    assert shadows is not None
+    blocks = 0
+
+    def make(some: slice | np.ndarray) -> np.ndarray:
+        nonlocal blocks
+        blocks += isinstance(some, slice)
+        return rows[some]
+
+    ones, others, products = pairs(make, len(rows), least=0.8, most=most, shadows=shadows)
+    wanted = by_blocks(rows, 0.8, most)
+    assert len(wanted) == (10 if most == 10 else len(ones)) and len(wanted) >= 10
+    assert {*zip(ones.tolist(), others.tolist(), strict=True)} == {(one, other) for one, other, _ in wanted}
+    np.testing.assert_allclose(products, [product for *_, product in wanted], atol=2e-6)
+    assert (blocks == 3) == (few > 0)  # each block once, and then only rows that are needed
+
+
+def test_where_shadows_save_nothing_there_are_none() -> None:
+    many, short = unit(2500), unit(2500)[:, :511]
+    assert closest.cast(lambda some: many[some], 2500) is not None
+    assert closest.cast(lambda some: short[some], 2500) is None
+    assert closest.cast(lambda some: many[some], 2047) is None
+    assert closest.cast(lambda some: many[:1][some], 1) is None
+
+
+def test_shadows_that_tell_nothing_do_no_harm() -> None:
+    """Of plain noise no space holds more than another."""
+    rows = np.random.default_rng(0).normal(0, 1, (2100, 600))
+    rows[2000] = rows[5] + 0.1
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    shadows = closest.cast(lambda some: rows[some], len(rows))
+    found = pairs(lambda some: rows[some], len(rows), least=0.5, most=100, shadows=shadows)
+    assert [each.tolist() for each in found[:2]] == [[5], [2000]]

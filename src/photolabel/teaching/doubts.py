@@ -116,8 +116,8 @@ def near(
     which are learnt from, the others being there to judge by. `fingerprints` are uint8 (photos, 32), zeros where there
     is none. Alike are those of whose fingerprints no more than `bits` bits differ, the fewest first; and after these
     those whose features, less the mean of all, have a cosine of `least` or more, the largest first. At most `most`
-    pairs are returned, the most alike. The memory that it takes is that of the features and some MB. Raises UsageError
-    for numbers that do not fit together.
+    pairs are returned, the most alike. Beside the features it takes half a kilobyte a photo, and some MB. Raises
+    UsageError for numbers that do not fit together.
     """
     photos = len(features)
     if features.ndim != 2 or truth.shape != (photos,) or (learnt is not None and learnt.shape != (photos,)):
@@ -134,7 +134,9 @@ def near(
     if photos < 2:
         return ()
     centred = _Centred(features)
-    found = _told(*closest.pairs(centred.rows, photos, least=least, most=most))
+    shadows = closest.cast(centred.rows, photos)
+    found = _told(*closest.pairs(centred.rows, photos, least=least, most=most, shadows=shadows))
+    del shadows
     differing: dict[tuple[int, int], int] = {}
     if fingerprints is not None:
         signs = _Signs(fingerprints)
@@ -220,7 +222,7 @@ class _Signs:
         self._fingerprints = fingerprints
         self._there = fingerprints.any(axis=1)
 
-    def rows(self, some: slice) -> NDArray[np.float32]:
+    def rows(self, some: slice | NDArray[np.intp]) -> NDArray[np.float32]:
         made = 2 * np.unpackbits(self._fingerprints[some], axis=1).astype(np.float32) - 1
         made[~self._there[some]] = 0  # its product with any is that of fingerprints half of whose bits differ
         return made
