@@ -3,8 +3,9 @@
 usage: python bench/teaching_memory.py [--photos N] [--print]
 
 The features are made up: 1280 numbers a photo, float32, uneven as a network's are, each class around a mean of its own,
-as far from the others as makes most of the photos told apart; one in a hundred is nearly another. Of them a fresh process, for each kind of head and for few classes and many, finds
-what looks alike, fits the head with its folds, learns what is familiar, draws the learning curve and makes the figures.
+as far from the others as makes most of the photos told apart; one in a hundred is nearly another. Of them a fresh
+process, for each kind of head and for few classes and many, finds what looks alike, fits the head with its folds,
+learns what is familiar, draws the learning curve and makes the figures.
 Memory is the process's peak in all, with Python, its libraries and the features. Writes what it found to
 docs/benchmarks.md, and exits with 1 where it is 2 GB or more. Needs photolabel with its extra `teach` where it runs.
 For Linux.

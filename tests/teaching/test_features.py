@@ -23,7 +23,7 @@ from photolabel.errors import CorruptPhotoError, PhotoNotFoundError, TruthError,
 from photolabel.prepared import Prepared
 from photolabel.sources import Item
 from photolabel.teaching import backbone as backbones
-from photolabel.teaching import examples
+from photolabel.teaching import examples, features
 from photolabel.teaching.backbone import Backbone
 from photolabel.teaching.features import compute
 from photolabel.teaching.fingerprint import fingerprint
@@ -486,3 +486,18 @@ def test_killed_at_any_moment_what_is_kept_is_sound(
             path.unlink()
         again = computed(tmp_path / "photos", Backbone.of(made))
     np.testing.assert_allclose(found.numbers, again.numbers, rtol=1e-4, atol=1e-3)  # by another number of threads
+
+
+@pytest.mark.parametrize("left_out", [[], [0], [3], [0, 1, 5, 11]])
+@pytest.mark.parametrize("views", [1, 3])
+def test_features_are_parted_and_not_copied(left_out: list[int], views: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "_AT_ONCE", 4)
+    numbers = np.random.default_rng(0).random((12, views, 5), np.float32)
+    rows = np.setdiff1d(np.arange(12), left_out)
+    before = numbers.copy()
+    plain, others = features.parted(numbers, rows, views - 1)
+    np.testing.assert_array_equal(plain, before[rows, views - 1])
+    if views == 1:
+        assert others is None and np.shares_memory(plain, numbers)
+    else:
+        np.testing.assert_array_equal(others, before[rows, :-1])

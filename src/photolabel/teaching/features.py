@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from .adding import Earlier
     from .examples import Example
 
+_AT_ONCE = 1024  # rows that are moved
+
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
@@ -95,6 +97,25 @@ def compute(
     with Kept(running.backbone.origin, running.dimensions) as kept:
         run = _Run(running, kept, most, earlier, beside, limits)
         return run.features(examples, running.backbone.recipe, decoders, step, timing)
+
+
+def parted(
+    numbers: NDArray[np.float32], rows: NDArray[np.intp], middle: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
+    """Return the features of some photos as these are looked at afterwards, and of their other views if they have any.
+
+    `numbers` are float32 (photos, views, dimensions), `rows` the indices of the photos, ascending, and `middle` that of
+    the view. Returned are float32 (rows, dimensions) and (rows, views - 1, dimensions). Without other views nothing is
+    copied, which may be most of the memory: what is wanted is moved up in `numbers`, which is lost.
+    """
+    others = np.array([view for view in range(numbers.shape[1]) if view != middle], np.intp)
+    if len(others):
+        return numbers[rows, middle], numbers[np.ix_(rows, others)]
+    if len(rows) < len(numbers):
+        for start in range(0, len(rows), _AT_ONCE):
+            some = slice(start, min(start + _AT_ONCE, len(rows)))
+            numbers[some] = numbers[rows[some]]
+    return numbers[: len(rows), middle], None
 
 
 @dataclass(frozen=True, slots=True)

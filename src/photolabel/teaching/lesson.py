@@ -14,7 +14,7 @@ from ..confidence import share
 from ..errors import TruthError
 from ..images import DEFAULT_LIMITS, Limits
 from . import adding, curve, doubts, familiar, figures, heads, saving, solving
-from .features import compute
+from .features import compute, parted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -203,7 +203,7 @@ def teach(
     labels = _labels(learnt, earlier)
     rows, repeated, judged = _once(learnt, held)
     _check_classes(learnt, rows, labels)
-    plain, views = _parted(learnt.numbers, rows, middle)
+    plain, views = parted(learnt.numbers, rows, middle)
     photos = _photos(learnt, rows, labels)
     others = _photos(held, judged, labels)
     unseen = held.numbers[judged, judging]
@@ -336,16 +336,6 @@ def _check_classes(learnt: Features, rows: NDArray[np.intp], labels: Sequence[st
         raise TruthError(f"class {name!r} has nothing to be learnt from: {why.removesuffix('.')}.")
     if len(left) < 2:
         raise TruthError("to tell classes apart takes photos of at least two that can be read.")
-
-
-def _parted(
-    numbers: NDArray[np.float32], rows: NDArray[np.intp], middle: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32] | None]:
-    """The features of the photos as they are looked at afterwards, and of their other views if they have any."""
-    others = [view for view in range(numbers.shape[1]) if view != middle]
-    if len(rows) == len(numbers) and not others:
-        return numbers[:, middle], None  # no copy, of what may be most of the memory
-    return numbers[rows, middle], numbers[np.ix_(rows, others)] if others else None
 
 
 def _photos(features: Features, rows: NDArray[np.intp], labels: Sequence[str]) -> Photos:
