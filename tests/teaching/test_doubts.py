@@ -158,6 +158,13 @@ def test_a_class_whose_photos_are_all_alike_is_taken_apart() -> None:
     assert len({*found.of_photo[:6].tolist()}) == 6 and not {*found.of_photo[:6]} & {*found.of_photo[6:]}
     assert len({*found.of_photo[6:10].tolist()}) == 1 and len({*found.of_photo[10:15].tolist()}) == 1
     assert len({*found.of_photo.tolist()}) == 6 + 1 + 1 + 5
+    # Of those that are taken apart copies stay together, but where most of them are copies.
+    found = together(truth, [*chain, (0, 10)], [(1, 2), (2, 4), (0, 10), (11, 12)])
+    assert found.uniform == (0,) and len({*found.of_photo[:6].tolist()}) == 4
+    assert found.of_photo[1] == found.of_photo[2] == found.of_photo[4]
+    assert len({*found.of_photo.tolist()}) == 4 + 1 + 1 + 5
+    assert len({*together(truth, chain, chain).of_photo[:6].tolist()}) == 6
+    assert together(truth, chain, chain).uniform == (0,)
 
 
 def test_numbers_that_do_not_fit_are_refused() -> None:

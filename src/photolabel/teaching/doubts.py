@@ -57,6 +57,11 @@ class Pair:
     contradictory: bool
     across: bool
 
+    @property
+    def copies(self) -> bool:
+        """Whether they look alike by their fingerprints: as good as surely they are one photo, saved twice."""
+        return self.bits is not None and self.bits <= BITS
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Groups:
@@ -161,15 +166,33 @@ def near(
     )
 
 
-def together(truth: NDArray[np.intp], alike: Sequence[tuple[int, int]]) -> Groups:
+def together(
+    truth: NDArray[np.intp], alike: Sequence[tuple[int, int]], copies: Sequence[tuple[int, int]] = ()
+) -> Groups:
     """Return which photos are to be held out together, so that none is judged by its like.
 
-    `truth` are the photos' classes, (photos,), and `alike` pairs of indices. Those that are alike, also over others,
-    are in one group. But where that would be most of a class of five photos or more, to be alike is what makes the
-    class, as of documents among photographs, and tells nothing of copies: if they were all held out, nothing of the
-    class were left to learn from. Such a class is `uniform`, and each of its photos is in a group by itself.
+    `truth` are the photos' classes, (photos,), and `alike` pairs of indices, of which `copies` look like one photo by
+    more than their features. Those that are alike, also over others, are in one group. But where that would be most of
+    a class of five photos or more, to be alike is what makes the class, as of documents among photographs: if they were
+    all held out, nothing of the class were left to learn from. Such a class is `uniform`, and of its photos only the
+    copies are in one group; where even these are most of the class, each photo is by itself.
     """
-    root = list(range(len(truth)))
+    of_photo = _linked(len(truth), alike)
+    uniform = _mostly_one(truth, of_photo)
+    if uniform.any():
+        apart = uniform[truth]
+        of_photo[apart] = (
+            len(truth)
+            + _linked(len(truth), [(one, other) for one, other in copies if apart[one] and apart[other]])[apart]
+        )
+        alone = np.flatnonzero((uniform & _mostly_one(truth, of_photo))[truth])
+        of_photo[alone] = 2 * len(truth) + alone
+    return Groups(of_photo=of_photo, uniform=tuple(np.flatnonzero(uniform).tolist()))
+
+
+def _linked(photos: int, alike: Sequence[tuple[int, int]]) -> NDArray[np.intp]:
+    """The group of each photo, (photos,), by the lowest index in it."""
+    root = list(range(photos))
 
     def top(i: int) -> int:
         while root[i] != i:
@@ -180,15 +203,17 @@ def together(truth: NDArray[np.intp], alike: Sequence[tuple[int, int]]) -> Group
     for one, other in alike:
         low, high = sorted((top(one), top(other)))
         root[high] = low
-    of_photo = np.array([top(i) for i in range(len(truth))], np.intp)
-    (classes, _), sizes = np.unique(np.stack([truth, of_photo]), axis=1, return_counts=True)
+    return np.array([top(i) for i in range(photos)], np.intp)
+
+
+def _mostly_one(truth: NDArray[np.intp], groups: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Of which classes one group has most of the photos, bool (classes,); not of those with very few."""
+    (classes, _), sizes = np.unique(np.stack([truth, groups]), axis=1, return_counts=True)
     counts = np.bincount(truth)
     largest = np.zeros(len(counts), np.intp)
     np.maximum.at(largest, classes, sizes)
-    uniform = np.flatnonzero((2 * largest > counts) & (counts >= _SERIES))
-    apart = np.flatnonzero(np.isin(truth, uniform))
-    of_photo[apart] = len(truth) + apart
-    return Groups(of_photo=of_photo, uniform=tuple(uniform.tolist()))
+    found: NDArray[np.bool_] = (2 * largest > counts) & (counts >= _SERIES)
+    return found
 
 
 class _Centred:

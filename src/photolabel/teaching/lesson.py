@@ -217,8 +217,12 @@ def teach(
             learnt=mine,
         )
         del compared
-        pairs = [(pair.one, pair.other) for pair in alike if pair.other < len(photos)]
-        together = doubts.together(photos.truth, pairs)
+        pairs = [pair for pair in alike if pair.other < len(photos)]
+        together = doubts.together(
+            photos.truth,
+            [(pair.one, pair.other) for pair in pairs],
+            [(pair.one, pair.other) for pair in pairs if pair.copies],
+        )
         groups = together.of_photo
         fitted = heads.fit(
             plain,
