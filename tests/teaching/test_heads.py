@@ -213,7 +213,8 @@ def test_a_class_whose_photos_are_all_of_one_fold_is_not_judged() -> None:
     found = fit(made, truth, classes=2, groups=np.array([*range(9), 8]))
     assert found.fold[8] == found.fold[9] != NEVER
     assert found.judged.tolist() == [True] * 9 + [False]
-    assert all(each.loss < 1 for each in found.tried)
+    assert np.isnan(found.probabilities[9]).all() and np.isfinite(found.probabilities[:9]).all()
+    assert all(each.accuracy == 1 for each in found.tried)  # of class 0, the only one that can be judged
 
 
 def test_groups_are_held_out_together() -> None:

@@ -163,6 +163,7 @@ def test_weights_of_plain_features_give_the_same_logits(kind: Kind, features: in
     rows = Rows(given, truth, classes=3, kind=kind, views=others)
     solution = solved(rows, 10)
     weights, bias = rows.folded(solution)
+    assert solution.shape == (3, min(features, 2 * len(truth)) + 1)  # no more numbers than there are rows
     assert weights.shape == (features, 3) and bias.shape == (3,)
     np.testing.assert_allclose(given @ weights + bias, all_logits(rows, solution), atol=1e-9, rtol=0)
 
