@@ -221,7 +221,7 @@ class _Signs:
 
     def __init__(self, fingerprints: NDArray[np.uint8]) -> None:
         self._fingerprints = fingerprints
-        self._there = fingerprints.any(axis=1)
+        self._there: NDArray[np.bool_] = np.any(fingerprints != 0, axis=1)
 
     def rows(self, some: slice) -> NDArray[np.float32]:
         made = 2 * np.unpackbits(self._fingerprints[some], axis=1).astype(np.float32) - 1
