@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 from photolabel.errors import UsageError
 from photolabel.images import LITE2, read, views
 from photolabel.teaching.doubts import BITS
-from photolabel.teaching.fingerprint import BYTES, fingerprint
+from photolabel.teaching.fingerprint import BYTES, _averages, fingerprint
 
 from conftest import ROOT
 
@@ -197,6 +197,7 @@ def test_the_largest_view_is_exact() -> None:
     view = np.asarray(picture(3, (64, 64)))
     large = np.repeat(np.repeat(view, 64, axis=0), 64, axis=1)
     assert (fingerprint(large) == fingerprint(view)).all()
+    assert (_averages(large) == _averages(view)).all(), "not only the bits that come of them"
 
 
 @pytest.mark.parametrize(

@@ -142,8 +142,7 @@ def near(
     if fingerprints is not None:
         signs = _Signs(fingerprints)
         alike = _told(*closest.pairs(signs.rows, photos, least=signs.product(bits), most=most))
-        unknown = [pair for pair in alike if pair not in found]
-        found.update(zip(unknown, centred.cosines(unknown), strict=True))
+        found.update(zip(alike, centred.cosines([*alike]), strict=True))
         differing = signs.differing([*found])
     ranks = [
         (differing[pair] if differing.get(pair, 8 * BYTES) <= bits else 8 * BYTES, -likeness, pair)

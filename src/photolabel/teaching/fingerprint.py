@@ -60,8 +60,8 @@ def _averages(view: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The mean grey of 32 x 32 places, in whole 256ths of a level."""
     height, width, _ = view.shape
     rows = _shares(height) @ view.reshape(height, -1).astype(np.float32)  # at most 255 x height: exact below 2**24
-    grey = rows.reshape(_CELLS, width, 3).astype(np.float64) @ np.array(_LUMA, np.float64)
-    sums = grey @ _shares(width).T.astype(np.float64)  # at most 256 x 255 x height x width: exact below 2**53
+    grey = rows.reshape(_CELLS, width, 3) @ np.array(_LUMA, np.float64)  # float64 from here
+    sums = grey @ _shares(width).T  # at most 256 x 255 x height x width: exact below 2**53
     averages: NDArray[np.float64] = (sums.astype(np.int64) // (height * width)).astype(np.float64)
     return averages
 
