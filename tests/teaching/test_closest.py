@@ -63,6 +63,21 @@ def test_what_cannot_be_among_the_first_is_not_kept() -> None:
     assert [*zip(best.others[0].tolist(), best.products[0].tolist(), strict=True)] == [(31, 5), (11, 4), (13, 3)]
 
 
+def test_equals_of_further_blocks_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closest, "AT_ONCE", 16)
+    looked: list[tuple[int, int]] = []
+    add = closest._Best.add
+
+    def spied(self: closest._Best, products: np.ndarray, row: int, column: int) -> None:
+        looked.append((row, int((products >= self.floor).sum())))
+        add(self, products, row, column)
+
+    monkeypatch.setattr(closest._Best, "add", spied)
+    by_blocks(np.ones((80, 2), np.float32), 0.5, 10)
+    assert sum(count for row, count in looked if row == 0) > 10
+    assert [count for row, count in looked if row > 0] == [0] * 10
+
+
 def test_no_rows_and_one() -> None:
     for count in (0, 1):
         rows = np.ones((count, 3), np.float32)
