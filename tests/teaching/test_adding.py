@@ -62,6 +62,8 @@ def test_new_photos_are_added_without_the_old_ones(
     assert len(counted.decoded) == 8
     assert len(found.photos) == 23 and found.from_cache == 15
     np.testing.assert_array_equal(found.numbers[:15], before.numbers)
+    np.testing.assert_array_equal(found.fingerprints[:15], before.fingerprints)
+    assert before.fingerprints.any(axis=1).all() and len(found.fingerprints) == 23
     assert found.names[:15] == before.names and found.digests[:15] == before.digests
     assert found.photos[0] == "blue sky/000.png" and found.names[-1] == "snow"
     again = taught(out, found, backbone)

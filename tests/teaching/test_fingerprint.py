@@ -16,7 +16,7 @@ from PIL import Image, ImageEnhance
 from photolabel.errors import UsageError
 from photolabel.images import LITE2, read, views
 from photolabel.teaching.doubts import BITS
-from photolabel.teaching.fingerprint import BYTES, fingerprint
+from photolabel.teaching.fingerprint import BYTES, _averages, fingerprint
 
 from conftest import ROOT
 
@@ -190,8 +190,14 @@ def test_one_pixel_is_a_view_too() -> None:
     assert fingerprint(np.asarray(picture(1, (3, 2)))).shape == (BYTES,)
 
 
-def test_the_largest_view_is_exact() -> None:
-    """Sums over a view of 4096 x 4096 pixels are beyond what float32 holds."""
+def test_averages_are_exact() -> None:
+    """Sums over so many pixels are beyond what float32 holds."""
+    view = np.random.default_rng(0).integers(0, 256, (1024, 2048, 3), np.uint8)
+    grey = view.astype(np.int64) @ np.array([77, 150, 29])
+    assert (_averages(view) == grey.reshape(32, 32, 32, 64).sum(axis=(1, 3)) // 2048).all()
+
+
+def test_the_largest_view() -> None:
     white = np.broadcast_to(np.uint8(255), (4096, 4096, 3))
     assert not fingerprint(white).any()
     view = np.asarray(picture(3, (64, 64)))

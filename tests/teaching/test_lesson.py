@@ -216,6 +216,39 @@ def test_photos_that_look_alike_are_held_out_together(learn: Teach, tmp_path: Pa
     assert fold[all_names.index("grass/004.png")] == fold[all_names.index("grass/z.png")]
 
 
+def test_copies_whose_features_differ_are_found_by_their_fingerprints(
+    learn: Teach, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doubts, "near", partial(doubts.near, least=1.0))
+
+    def again(source: Path, target: Path) -> None:
+        with Image.open(source) as image:
+            image.save(target, quality=60)
+
+    held = plant(tmp_path / "held", 2, seed=1)
+    again(photos / "grass" / "004.png", photos / "grass" / "z.jpg")
+    again(photos / "grass" / "005.png", held / "röd" / "a.jpg")
+    again(held / "grass" / "000.png", held / "grass" / "b.jpg")
+    put(photos / "blue sky" / "0.png", b"x")  # rows move up, and fingerprints with them
+    put(held / "blue sky" / "0.png", b"x")
+    copy(photos / "röd" / "004.png", held / "blue sky" / "1.png")  # nor is it judged by
+    for _ in range(2):  # computed, and kept
+        lesson = learn(photos, validation=held)
+        assert lesson.validation is not None
+        all_names = names([*lesson.photos.names, *lesson.validation.photos.names])
+        found = {
+            (all_names[pair.one], all_names[pair.other]): (pair.contradictory, pair.across) for pair in lesson.alike
+        }
+        assert found == {
+            ("grass/004.png", "grass/z.jpg"): (False, False),
+            ("grass/005.png", "röd/a.jpg"): (True, True),
+            ("grass/000.png", "grass/b.jpg"): (False, False),
+        }
+        fold = lesson.fitted.fold
+        assert fold[all_names.index("grass/004.png")] == fold[all_names.index("grass/z.jpg")]
+    assert all(pair.bits is not None and 0 < pair.bits <= doubts.BITS for pair in lesson.alike)
+
+
 def test_a_class_whose_photos_are_all_alike_is_judged_and_told(learn: Teach, photos: Path) -> None:
     for number in range(3):
         photo(photos / "snow" / f"{number}.png", (250, 250, 250), number)  # too few for that

@@ -22,6 +22,7 @@ from lessons import ALL, REPEATED, grown, lesson, same, tuned
 
 def test_the_record_is_the_lesson() -> None:
     found = grown(lesson(**ALL), (1, 40), (0, None))
+    found = replace(found, alike=(replace(found.alike[0], bits=3), *found.alike[1:]))
     made = json.loads(json.dumps(told.record(found), allow_nan=False))
     assert made["file"] == "taught.onnx" and made["labels"] == ["a", "b"] and made["photos"] == 110
     assert (made["earlier"], made["from_cache"], made["corrected"]) == (7, 5, ["1.jpg"])
@@ -47,6 +48,7 @@ def test_the_record_is_the_lesson() -> None:
     pairs = {tuple(each["photos"]): each for each in made["near_duplicates"]}
     assert not pairs["1.jpg", "2.jpg"]["across"] and pairs["5.jpg", "115.jpg"]["across"]
     assert pairs["1.jpg", "2.jpg"]["classes"] == ["a", "a"] and pairs["1.jpg", "2.jpg"]["likeness"] > 0.99
+    assert [each["bits"] for each in made["near_duplicates"]] == [3, *[None] * (len(found.alike) - 1)]
     assert made["duplicates"][1] == {
         "photos": ["0.jpg", "1.jpg"], "classes": ["a", "b"], "contradictory": True, "across": True
     }  # fmt: skip

@@ -119,8 +119,7 @@ class _Best:
 
     def shorten(self) -> None:
         """Keep the largest, and from now on none that is less."""
-        ones, others = np.concatenate(self.ones), np.concatenate(self.others)
-        products = np.concatenate(self.products)
+        ones, others, products = np.concatenate(self.ones), np.concatenate(self.others), np.concatenate(self.products)
         order = np.lexsort((others, ones, -products))[: self.most]
         self.ones, self.others, self.products = [ones[order]], [others[order]], [products[order]]
         self.kept = len(order)

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Two photos are taken for one if no more bits of their fingerprints differ, or if the cosine of their features, around
-# the mean of all, is as large.
+# the mean of all, is as large. Of 507 photos, fingerprints find all copies saved again at quality 30, and all of a
+# quarter of each side, of which features find 18.9 % and 2.4 %; of copies cut by 5 % it is 75.3 % and 90.5 %, 95.9 % by
+# either. No two different photos come as near: in 12.5 million pairs of pieces of them at least 57 bits differ
+# (docs/benchmarks.md, Near-duplicates).
 BITS = 48
 NEAR = 0.9
 MOST = 10_000  # pairs that are kept
@@ -146,8 +149,7 @@ def near(
     if fingerprints is not None:
         signs = _Signs(fingerprints)
         alike = _told(*closest.pairs(signs.rows, photos, least=signs.product(bits), most=most))
-        unknown = [pair for pair in alike if pair not in found]
-        found.update(zip(unknown, centred.cosines(unknown), strict=True))
+        found.update(zip(alike, centred.cosines([*alike]), strict=True))
         differing = signs.differing([*found])
     ranks = [
         (differing[pair] if differing.get(pair, 8 * BYTES) <= bits else 8 * BYTES, -likeness, pair)

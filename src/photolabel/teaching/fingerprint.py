@@ -60,10 +60,10 @@ def _averages(view: NDArray[np.uint8]) -> NDArray[np.float64]:
     """The mean grey of 32 x 32 places, in whole 256ths of a level."""
     height, width, _ = view.shape
     rows = _shares(height) @ view.reshape(height, -1).astype(np.float32)  # at most 255 x height: exact below 2**24
-    grey = rows.reshape(_CELLS, width, 3).astype(np.float64) @ np.array(_LUMA, np.float64)
-    sums = grey @ _shares(width).T.astype(np.float64)  # at most 256 x 255 x height x width: exact below 2**53
-    found: NDArray[np.float64] = (sums.astype(np.int64) // (height * width)).astype(np.float64)
-    return found
+    grey = rows.reshape(_CELLS, width, 3) @ np.array(_LUMA, np.float64)  # float64 from here
+    sums = grey @ _shares(width).T  # at most 256 x 255 x height x width: exact below 2**53
+    averages: NDArray[np.float64] = (sums.astype(np.int64) // (height * width)).astype(np.float64)
+    return averages
 
 
 def _frequencies(cells: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -78,8 +78,8 @@ def _shares(pixels: int) -> NDArray[np.float32]:
     """How much of each of a line's pixels lies in each of its 32 places, in 32nds of a pixel: (32, pixels)."""
     place, pixel = np.arange(_CELLS)[:, np.newaxis] * pixels, np.arange(pixels) * _CELLS
     overlap = np.minimum(place + pixels, pixel + _CELLS) - np.maximum(place, pixel)
-    found: NDArray[np.float32] = np.maximum(overlap, 0).astype(np.float32)
-    return found
+    shares: NDArray[np.float32] = np.maximum(overlap, 0).astype(np.float32)
+    return shares
 
 
 @lru_cache(maxsize=1)
