@@ -125,8 +125,10 @@ def main() -> None:
             ],
         ),
         "",
-        f"With {FEW} photos a class, {ways[0].name}: {statistics.mean(drawn):.1%}, the mean of {DRAWS} draws "
-        f"({', '.join(f'{each:.1%}' for each in drawn)}).",
+        (
+            f"With {FEW} photos a class, {ways[0].name}: {statistics.mean(drawn):.1%}, the mean of {DRAWS} draws "
+            f"({', '.join(f'{each:.1%}' for each in drawn)})."
+        ),
     ]
     bars = []
     for way in ways:

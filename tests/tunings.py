@@ -304,6 +304,8 @@ def photos_to_judge_by_are_given() -> None:
     lesson = tuned(out, validation=JUDGES)
     assert lesson.tuned is not None and not lesson.tuned.held.any()
     assert lesson.validation is not None and len(lesson.validation.photos) == 24
+    once = tuned(FOLDER / "once.onnx", validation=JUDGES, views="one")  # one file of maps for both
+    assert once.validation is not None and len(once.validation.photos) == 24
     if lesson.tuned.best:
         assert lesson.figures.accuracy.of == 0
         assert lesson.validation.figures.accuracy.value == lesson.tuned.epochs[lesson.tuned.best].held_accuracy

@@ -10,6 +10,7 @@ They are read record by record, so that memory does not grow with the photos, of
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -19,6 +20,7 @@ import struct
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -218,6 +220,12 @@ class Opened:
             features.append(made[self.backbone.layer].mean(axis=(1, 2)))
             maps.append(made[self.layer])
         return np.concatenate(features), np.concatenate(maps)
+
+    def plain(self) -> Opened:
+        """Return the same network, to look at each photo once; it is closed with this one."""
+        other = copy.copy(self)
+        other.backbone = replace(self.backbone, recipe=self.backbone.recipe.plain)
+        return other
 
     def close(self) -> None:
         """Free its memory; closing twice does no harm."""

@@ -186,17 +186,16 @@ class Tuner:
         The maps below the blocks that are trained are computed along with them. Photos to judge by are looked at once,
         whatever the recipe's views. Raises what `features.compute` and `Activations` raise.
         """
-        plain = replace(self._backbone, recipe=self._backbone.recipe.plain)
         made = []
-        for backbone, (examples, most) in ((self._backbone, learnt), (plain, held)):
-            maps = self._stack.enter_context(Activations(backbone, self._layer, self._shape))
-            maps.check_room(most)
-            with activations.Opened(backbone, self._layer) as running:
+        with activations.Opened(self._backbone, self._layer) as opened:
+            for running, (examples, most) in ((opened, learnt), (opened.plain(), held)):
+                maps = self._stack.enter_context(Activations(running.backbone, self._layer, self._shape))
+                maps.check_room(most)
                 found = compute(
                     examples, running, decoders, most=most, limits=limits, beside=maps, step=step, timing=timing
                 )
-            maps.filled()
-            made.append((found, maps))
+                maps.filled()
+                made.append((found, maps))
         (first, self._learnt), (second, self._held) = made
         return first, second
 
