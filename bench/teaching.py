@@ -105,9 +105,9 @@ def main() -> None:
     held = ways[0].told["validation"]["accuracy"]["of"]
     lines = [
         (
-            f"`python bench/teaching.py`: ants and bees, {ways[0].told['photos']} photos to learn from and {held} others "
-            f"to judge by; whole processes with empty caches, medians of {args.runs} runs. Both are ImageNet's classes, "
-            "so the figures are a check and no claim."
+            f"`python bench/teaching.py`: ants and bees, {ways[0].told['photos']} photos to learn from and {held} "
+            f"others to judge by; whole processes with empty caches, medians of {args.runs} runs. Both are ImageNet's "
+            "classes, so the figures are a check and no claim."
         ),
         f"{common.machine()}.",
         "",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from photolabel import engine, graph, models
 from photolabel.errors import InvalidModelError, UsageError
-from photolabel.graph.head import with_head
+from photolabel.graph.head import digest, with_head
 
 import oracle
 
@@ -136,6 +137,61 @@ def test_a_head_can_take_the_place_of_a_head(tiny: Path, tmp_path: Path) -> None
     one.write_bytes(made(tiny, "fc2", arrays(16, 4)))
     other.write_bytes(made(one, "fc2", arrays(16, 3, seed=1)))
     assert other.read_bytes() == made(tiny, "fc2", arrays(16, 3, seed=1))
+
+
+def test_a_network_is_known_by_what_computes_its_layer(tiny: Path, tmp_path: Path) -> None:
+    """A head, names, or what lies behind the layer make no other network of it."""
+    known, path = digest(tiny, "fc1"), tmp_path / "head.onnx"
+    assert known.startswith("sha256:") and len(known) == 71
+    for seed in (1, 2):
+        path.write_bytes(made(tiny, "fc1", arrays(oracle.TINY.hidden[0], seed=seed)))
+        assert digest(path, "fc1") == known
+    behind = onnx.load(tiny)
+    kernel = next(each for each in behind.graph.initializer if each.name == "fc2/kernel")
+    kernel.raw_data = bytes(len(kernel.raw_data))
+    behind.doc_string = "another"
+    onnx.save(behind, path)
+    assert digest(path, "fc1") == known != digest(tiny, "fc2")
+    assert digest(path, "fc2") != digest(tiny, "fc2")
+
+
+def _weight(model: onnx.ModelProto) -> None:
+    tensor = next(each for each in model.graph.initializer if each.name == "block1_conv1/kernel")
+    tensor.raw_data = tensor.raw_data[:-1] + bytes([tensor.raw_data[-1] ^ 1])
+
+
+def _swapped(model: onnx.ModelProto) -> None:
+    one, other = [each for each in model.graph.initializer if each.name.startswith("block1_conv")][:2]
+    one.name, other.name = other.name, one.name
+
+
+def _node(model: onnx.ModelProto) -> None:
+    next(each for each in model.graph.node if each.op_type == "Relu").op_type = "Sigmoid"
+
+
+def _opset(model: onnx.ModelProto) -> None:
+    model.opset_import[0].version += 1
+
+
+def _input(model: onnx.ModelProto) -> None:
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value += 1
+
+
+def _function(model: onnx.ModelProto) -> None:
+    model.functions.add(name="Relu", domain="")
+
+
+def _sparse(model: onnx.ModelProto) -> None:
+    tensor = model.graph.sparse_initializer.add()
+    tensor.values.name = model.graph.input[0].name
+
+
+@pytest.mark.parametrize("change", [_weight, _swapped, _node, _opset, _input, _function, _sparse])
+def test_all_that_computes_a_layer_counts(tiny: Path, tmp_path: Path, change: Callable[[Any], None]) -> None:
+    model = onnx.load(tiny)
+    change(model)
+    onnx.save(model, tmp_path / "x.onnx")
+    assert digest(tmp_path / "x.onnx", "fc1") != digest(tiny, "fc1")
 
 
 @pytest.mark.parametrize("layer", ["logits", "probabilities"])

@@ -41,8 +41,8 @@ _SPARE = 1 << 10  # bytes that an entry of the metadata may take beside its key 
 class Origin:
     """The frozen network under the head.
 
-    `network` is `sha256:` and the hash of its file, `layer` the one whose numbers the head reads; photos were prepared
-    by `recipe`, which may have several views, and run at `precision`.
+    `network` is `sha256:` and the hash of what computes its `layer`, whose numbers the head reads
+    (`graph.head.digest`); photos were prepared by `recipe`, which may have several views, and run at `precision`.
     """
 
     name: str

@@ -256,7 +256,6 @@ def test_a_cache_that_cannot_be_written(backbone: Backbone) -> None:
 
 
 def test_a_cache_that_is_no_folder(backbone: Backbone) -> None:
-    backbone.origin  # its digest is kept first  # noqa: B018
     (store.cache_folder() / "activations").write_bytes(b"")
     with pytest.raises(CacheUnwritableError):
         kept(backbone)

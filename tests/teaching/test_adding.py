@@ -89,7 +89,6 @@ def test_features_that_are_not_kept_any_more_are_an_error(
     classifier: Classifier, photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     backbone = Backbone.of(classifier)
-    backbone.digest  # noqa: B018  # remembered
     monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / "another"))
     with pytest.raises(UsageError, match="features of 15 of the 15 photos .* teach anew, with all photos"):
         computed(photos, backbone, earlier=adding.earlier(out))
@@ -117,6 +116,22 @@ def test_a_head_for_another_backbone(classifier: Classifier, out: Path, tiny: Pa
     bf16 = replace(backbone, network=replace(backbone.network, precision="bf16"))
     with pytest.raises(WeightsMismatchError, match="its precision is fp32; this one's is bf16"):
         adding.check_backbone(wanted, bf16)
+
+
+def test_a_network_that_is_not_what_its_file_says(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
+    """Else a file from a stranger could put its own features in the place of those of an honest network."""
+    honest = Backbone.of(classifier).origin.network.encode()
+    strange, path = tmp_path / "strange.onnx", tmp_path / "claims.onnx"
+    strange.write_bytes(oracle.tiny_onnx(oracle.he_normal(oracle.TINY, seed=1)))
+    with photolabel.load(strange) as made:
+        taught_by(path, photos, made)
+        own = Backbone.of(made).origin.network.encode()
+    data = path.read_bytes()
+    assert adding.earlier(path).backbone().origin.network.encode() == own != honest
+    assert data.count(own) == 2  # in how it was taught, and in the model's source
+    path.write_bytes(data.replace(own, honest))
+    with pytest.raises(WeightsMismatchError, match="is not the one that it says .* changed after it was taught"):
+        adding.earlier(path).backbone()
 
 
 def test_what_was_not_taught(tiny: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from file to file.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,30 @@ def with_head(
     kept = [each for each in backbone.stored if each.name in backbone.needed]
     size = sum(each.size for each in kept)
     return serialized(model, network, drawing.constants, copied=_copied(source, kept), copied_bytes=size)
+
+
+def digest(source: Path, layer: str) -> str:
+    """Return `sha256:` and the hash of all that computes a layer of the network at `source`: nodes, inputs and weights.
+
+    `with_head` leaves that as it is, so a network with another head has the same. Raises what `with_head` does for
+    the network and the layer.
+    """
+    backbone = _read(source)
+    _cut(backbone, layer, source)
+    network, model = backbone.network, backbone.model
+    sets = sorted((each.domain, each.version) for each in model.opset_import)
+    made = hashlib.sha256(f"photolabel layer 1\n{layer!r}\n{sets!r}\n".encode())
+    for group in (model.functions, network.input, network.sparse_initializer, network.node):
+        made.update(f"{len(group)}\n".encode())
+        for each in group:
+            text = each.SerializeToString(deterministic=True)
+            made.update(f"{len(text)}\n".encode())
+            made.update(text)
+    kept = sorted((each for each in backbone.stored if each.name in backbone.needed), key=lambda each: each.name)
+    made.update(f"{[each.size for each in kept]!r}\n".encode())
+    for data in _copied(source, kept):
+        made.update(data)
+    return f"sha256:{made.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)

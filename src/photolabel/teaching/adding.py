@@ -35,7 +35,9 @@ class Earlier:
     def backbone(self, *, threads: int | None = None, engine: str = "openvino") -> Backbone:
         """Return the frozen network under the head, read from the file itself, where all of it still is.
 
-        Raises UsageError for one that was made into 8-bit integers after it was taught: features would be others.
+        What the file says of it is not believed: features that are kept under the name of one network must not be
+        another's. Raises UsageError for one that was made into 8-bit integers after it was taught, since features
+        would be others, and `WeightsMismatchError` for one that is not what it says.
         """
         origin = self.taught.origin
         if (self.stored == "int8") != (origin.precision == "int8"):
@@ -44,13 +46,19 @@ class Earlier:
                 "from, or teach anew, with all photos."
             )
         source = self.model.source.removeprefix(source_of(origin))
-        return Backbone(
+        found = Backbone(
             model=replace(self.model, name=origin.name, source=source),
             network=Network(path=self.path, precision=origin.precision, threads=threads, runtime=engine),
             layer=origin.layer,
             recipe=origin.recipe,
-            source=origin,
         )
+        if found.origin != origin:
+            raise WeightsMismatchError(
+                f"{self.path}: the network in it is not the one that it says it was taught on: expected "
+                f"{origin.network} at {origin.precision}, found {found.origin.network} at {found.precision}. It was "
+                "changed after it was taught: add to the original, or teach anew, with all photos."
+            )
+        return found
 
 
 def earlier(path: Path) -> Earlier:
@@ -83,8 +91,8 @@ def check_backbone(wanted: Origin, backbone: Backbone) -> None:
     """Raise `WeightsMismatchError` unless `backbone` is what `wanted` says, in all that features depend on."""
     have = backbone.origin
     told = (
-        ("network", f"{wanted.name}, {wanted.network}", f"{have.name}, {have.network}", wanted.network == have.network),
         ("layer", wanted.layer, have.layer, wanted.layer == have.layer),
+        ("network", f"{wanted.name}, {wanted.network}", f"{have.name}, {have.network}", wanted.network == have.network),
         ("recipe", str(wanted.recipe), str(have.recipe), wanted.recipe == have.recipe),
         ("precision", wanted.precision, have.precision, wanted.precision == have.precision),
     )

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import engine, graph, loading, metadata, models, store, weights
 from ..errors import InvalidModelError, UsageError, WeightsMismatchError
+from ..graph import head
 from ..member import BATCH, Network, layer_before_classes
 from ..taught import Origin
 
@@ -31,15 +32,13 @@ class Backbone:
     """A network, the layer to read, and the recipe by which it looks at photos.
 
     `model` says what it is, without labels where it has no classes of its own. Of a `layer` that is a map, such as
-    `block5_pool` of a VGG, the average over all places is taken. `recipe` may have several views of one size. `source`
-    says what it is where its file is another than that of the network itself: one that was taught on it.
+    `block5_pool` of a VGG, the average over all places is taken. `recipe` may have several views of one size.
     """
 
     model: Model
     network: Network
     layer: str
     recipe: Recipe
-    source: Origin | None = None
 
     def __post_init__(self) -> None:
         if self.recipe.views == "dense":
@@ -66,18 +65,14 @@ class Backbone:
         )
 
     @cached_property
-    def digest(self) -> str:
-        """`sha256:` and the hash of the network's file. Raises StoreError for a file that cannot be read."""
-        return store.Store().known_digest(self.network.path)
-
-    @cached_property
     def origin(self) -> Origin:
-        """What a taught network's file says of it: all that its features depend on."""
-        if self.source is not None:
-            return self.source
+        """What a taught network's file says of it: all that its features depend on.
+
+        Raises UsageError for a layer that is not there, and `InvalidModelError` for a file that is no sound network.
+        """
         return Origin(
             name=self.model.name,
-            network=self.digest,
+            network=head.digest(self.network.path, self.layer),
             layer=self.layer,
             recipe=self.recipe,
             precision=self.precision,

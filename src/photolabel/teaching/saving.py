@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import engine, graph, images, metadata, models, store, taught, writing
+from .. import engine, graph, images, metadata, models, taught, writing
 from ..errors import InvalidModelError, UsageError
-from ..graph.head import with_head
+from ..graph.head import digest, with_head
 from ..labels import Label
 from ..taught import KEY_BYTES, Known, Origin, Taught
 
@@ -81,7 +81,7 @@ def save(
     with writing.whole(out) as file:
         file.writelines(chunks)
         file.flush()
-        if store.Store().known_digest(backbone.network.path) != backbone.digest:
+        if digest(Path(file.name), backbone.layer) != backbone.origin.network:
             raise InvalidModelError(f"{backbone.network.path}: it was changed while it was read. Try again.")
         try:
             _try(Path(file.name), backbone, weights, bias, averaged=averaged)
@@ -93,10 +93,12 @@ def save(
 def check(out: Path, backbone: Backbone) -> None:
     """Raise `OutputError` or UsageError if a network taught on `backbone` can plainly not be written to `out`.
 
-    The file that a backbone is read from is not written over, unless it was taught itself and is added to.
+    The file that a backbone is read from is not written over, unless it was taught itself: then the new one has the
+    same backbone.
     """
     writing.check(out)
-    if backbone.source is None and out.exists() and out.samefile(backbone.network.path):
+    own = out.exists() and out.samefile(backbone.network.path)
+    if own and taught.parse(metadata.read(out)) is None:
         raise UsageError(f"{out} is the very file that the backbone is read from: choose another.")
 
 
@@ -129,9 +131,9 @@ def known(photos: Sequence[str], truth: NDArray[np.intp], digests: Sequence[byte
     Raises UsageError for a photo that is there in two classes: which of them it shows has to be decided before.
     """
     found: dict[bytes, Known] = {}
-    for photo, index, digest in zip(photos, truth.tolist(), digests, strict=True):
+    for photo, index, content in zip(photos, truth.tolist(), digests, strict=True):
         short = "/".join(photo.replace("\\", "/").split("/")[-_PARTS:])
-        new = Known(key=digest[:KEY_BYTES], index=index, name=short)
+        new = Known(key=content[:KEY_BYTES], index=index, name=short)
         each = found.setdefault(new.key, new)
         if each.index != new.index:
             raise UsageError(f"{photo}: it is the same photo as {each.name}, in another class. Leave out one of them.")

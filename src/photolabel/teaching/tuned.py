@@ -106,7 +106,7 @@ def _written(trainer: Trainer, arrays: Arrays, base: Backbone, blocks: int, name
         accuracy=None,
         weights=None,
         path=None,
-        source=f"fine-tuned in its {what} from {model.name}, {base.digest}: {model.source}",
+        source=f"fine-tuned in its {what} from {model.name}, {base.origin.network}: {model.source}",
     )
     return replace(base, model=made, network=replace(base.network, path=kept(made, tuned, name, stack)))
 
