@@ -24,8 +24,8 @@ def record(lesson: Lesson) -> dict[str, Any]:
     - `file`: the network that was written; `labels`: its classes, in their order; `photos`: how many were learnt from,
       each content once; `from_cache`: how many had kept features; `earlier`: how many were taught before; `corrected`:
       which of these have another class now.
-    - `backbone`: the frozen network: `model`, `network` (the hash of its file), `layer`, `recipe` with its views, and
-      `precision`.
+    - `backbone`: the frozen network: `model`, `network` (the hash of what computes `layer`), `layer`, `recipe` with its
+      views, and `precision`.
     - `head`: `kind`; `strength`, scikit-learn's C; `temperature`; `tried`, a list of `strength`, `loss` and `accuracy`
       of each strength that was tried.
     - `fine_tuning`, None without: `blocks`, how many of the last ones were trained, `learning_rate`, `best`, the epoch
