@@ -45,7 +45,8 @@ fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weigh
 bench: $(VENV)/installed  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
 	failed=
 	for bench in decode_memory.py reduced.py whole_process.py precisions.py "precisions.py --agreement" folders.py \
-		pipeline.py hard_folder.py evidence.py sureness.py views.py none_of_its_classes.py import_weights.py; do
+		pipeline.py hard_folder.py evidence.py sureness.py views.py none_of_its_classes.py near_duplicates.py \
+		import_weights.py; do
 		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
 	done
 	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }

@@ -97,3 +97,14 @@ def test_what_is_no_confidence(confidences: list[float]) -> None:
 def test_at_least_one_bin() -> None:
     with pytest.raises(UsageError):
         bins(np.array([0.5]), np.array([True]), count=0)
+
+
+def test_a_share_as_plain_values() -> None:
+    assert share(1, 4).record() == {
+        "count": 1,
+        "of": 4,
+        "share": 0.25,
+        "low": share(1, 4).low,
+        "high": share(1, 4).high,
+    }
+    assert share(0, 0).record() == {"count": 0, "of": 0, "share": None, "low": 0.0, "high": 1.0}

@@ -692,12 +692,16 @@ def test_pixels_that_do_not_fit(tiny: Path, runtime: str, shape: tuple[int, ...]
     assert capfd.readouterr() == ("", "")
 
 
-@pytest.mark.parametrize("layer", ["fc3", "fc2/lineal"])
+@pytest.mark.parametrize("layer", ["fc3", "fc2/lineal", "xyz"])
 def test_a_layer_that_is_not_there_is_a_usage_error(tiny: Path, runtime: str, layer: str) -> None:
     with pytest.raises(UsageError) as caught:
         engine.open_engine(tiny, cut=engine.Cut(layers=(layer,)), runtime=runtime)
-    close = {"fc3": "fc2, fc1", "fc2/lineal": "fc2/linear, fc1/linear"}[layer]
-    assert str(caught.value).startswith(f"the network has no layer {layer!r}. Close: {close}")
+    said = {
+        "fc3": "Close: fc2, fc1",
+        "fc2/lineal": "Close: fc2/linear, fc1/linear",
+        "xyz": "Its last ones: channels_last, flatten, fc1, fc2, logits, probabilities.",
+    }[layer]
+    assert str(caught.value).startswith(f"the network has no layer {layer!r}. {said}")
     if layer == "fc3":
         assert "/" not in str(caught.value), "layers first, not their steps"
 

@@ -151,6 +151,7 @@ PUBLIC = [
     "load",
     "plot",
     "summary",
+    "teach",
 ]
 
 
@@ -175,7 +176,13 @@ def test_every_public_name_is_documented() -> None:
 
 
 def test_public_functions_name_their_options() -> None:
-    for function in (photolabel.load, photolabel.classify, photolabel.export, photolabel.Classifier.classify_many):
+    for function in (
+        photolabel.load,
+        photolabel.classify,
+        photolabel.export,
+        photolabel.teach,
+        photolabel.Classifier.classify_many,
+    ):
         kinds = [each.kind for each in inspect.signature(function).parameters.values()]
         assert inspect.Parameter.VAR_KEYWORD not in kinds and inspect.Parameter.KEYWORD_ONLY in kinds
 

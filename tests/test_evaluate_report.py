@@ -80,6 +80,25 @@ def table(folder: Path, caption: str) -> list[list[str]]:
     raise AssertionError(caption)
 
 
+def same_files(one: Path, other: Path) -> None:
+    """Two folders hold the same bytes."""
+    files = [{str(path.relative_to(top)): path for path in top.rglob("*")} for top in (one, other)]
+    assert files[0].keys() == files[1].keys()
+    for name, path in files[0].items():
+        assert path.is_dir() or path.read_bytes() == files[1][name].read_bytes()
+
+
+def is_tame(folder: Path) -> None:
+    """No name of a stranger became markup, or a file's name."""
+    data = (folder / "index.html").read_bytes()
+    watch = watched(data)
+    ElementTree.fromstring(data)
+    assert b"<script" not in data and b"\x1b" not in data and "\u202e".encode() not in data
+    assert not [name for name, _ in watch.met if name == "script"]
+    assert not [key for _, given in watch.met for key in given if key.startswith("on")]
+    assert re.fullmatch(r"[0-9]{4}\.jpg", here(folder / "photos")[0])
+
+
 def test_the_page_says_what_was_measured(tmp_path: Path) -> None:
     outcomes = [*some(), Outcome(photo="bad.jpg", truth=3, error="cut short")]
     found = write(tmp_path / "out", outcomes)
@@ -119,11 +138,7 @@ def test_it_is_well_formed_and_every_photo_is_there(tmp_path: Path) -> None:
 def test_the_same_outcomes_give_the_same_page(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write(tmp_path / name, some())
-    files = [sorted(path.relative_to(tmp_path / name) for path in (tmp_path / name).rglob("*")) for name in ("a", "b")]
-    assert files[0] == files[1]
-    for each in files[0]:
-        if (tmp_path / "a" / each).is_file():
-            assert (tmp_path / "a" / each).read_bytes() == (tmp_path / "b" / each).read_bytes()
+    same_files(tmp_path / "a", tmp_path / "b")
 
 
 # -- sentences
@@ -246,13 +261,7 @@ def test_hostile_names_are_text(tmp_path: Path) -> None:
         remarks=(HOSTILE,),
     )
     write(tmp_path / "out", outcomes, context, classes=classes)
-    data = (tmp_path / "out" / "index.html").read_bytes()
-    watch = watched(data)
-    ElementTree.fromstring(data)
-    assert b"<script" not in data and b"\x1b" not in data and "\u202e".encode() not in data
-    assert not [name for name, _ in watch.met if name == "script"]
-    assert not [key for _, given in watch.met for key in given if key.startswith("on")]
-    assert re.fullmatch(r"[0-9]{4}\.jpg", here(tmp_path / "out" / "photos")[0])
+    is_tame(tmp_path / "out")
 
 
 def test_long_lists_are_bounded(tmp_path: Path) -> None:

@@ -14,12 +14,12 @@ ROOMS = [
     "errors", "extras", "progress", "spec", "labels", "tree", "answer", "confidence",
     "writing", "network", "download", "records", "store",
     "silence", "containers", "scans", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
-    "protobuf", "weights", "metadata", "models", "conventions", "graph", "adapt", "layers", "draw",
+    "protobuf", "weights", "metadata", "models", "taught", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
     "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
-    "page", "evaluate", "bench",
-    "keras", "keras_compat",
+    "page", "evaluate", "keras", "teaching", "bench",
+    "keras_compat",
     "server", "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
@@ -40,6 +40,9 @@ HEAVY = {
     "uvicorn": {"server"},
     "httptools": {"server"},
     "python_multipart": {"server"},
+    "scipy": {"teaching"},
+    "sklearn": {"teaching"},
+    "threadpoolctl": {"teaching"},
 }
 
 # Modules that are made of such a package, and so may import it as usual: nobody imports them but inside functions, or

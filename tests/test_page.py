@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,10 +18,10 @@ from PIL.PngImagePlugin import PngInfo
 
 from photolabel import page
 from photolabel.confidence import Share, share
-from photolabel.draw import reliability
+from photolabel.draw import chart
 from photolabel.draw.scene import Box, Scene
 from photolabel.errors import CorruptPhotoError
-from photolabel.page import Card, Markup, Section, Thumbnails, Tile, join, tag
+from photolabel.page import Card, Markup, Section, Thumbnails, Tile, confusion, frame, join, tag
 
 HOSTILE = "<script>alert(1)</script>\"'&\u202egpj.\x1b[31m\0\udcff\ufffe"
 
@@ -147,6 +148,37 @@ def test_a_table_has_heads_of_columns_and_rows() -> None:
     assert [head.get("scope") for head in table.iterfind("tbody/tr/th")] == ["row", "row"]
     assert [cell.get("class") for cell in table.iterfind("tbody/tr/td")] == ["number", "number"]
     assert table.find("tbody/tr/td/svg/rect[@class='fill']").get("width") == "25.00"  # type: ignore[union-attr]
+
+
+COUNTS = np.array([[9, 1, 0], [0, 0, 5], [0, 0, 0]])
+
+
+@pytest.mark.parametrize("more", [0, 4])
+def test_a_matrix_says_all_that_its_colours_do(more: int) -> None:
+    counts = np.zeros((3 + more, 3 + more), np.int64)
+    counts[:3, :3] = COUNTS
+    (region,) = parsed(page.matrix("What", [f"{i}{HOSTILE}" for i in range(3 + more)], counts))
+    assert region.get("role") == "region" and region.get("tabindex") == "0"
+    (table,) = region
+    assert table.get("class") == ("matrix on-end" if more else "matrix")
+    assert [head.get("scope") for head in table.iterfind("thead/tr/th")] == ["col"] * (3 + more)
+    rows = [row.findall("td") for row in table.iterfind("tbody/tr")]
+    assert [[cell.text for cell in row[:3]] for row in rows[:3]] == [["9", "1", None], [None, "0", "5"], [None] * 3]
+    kinds = [[cell.get("class") for cell in row[:3]] for row in rows[:3]]
+    assert kinds == [["right step5", "wrong step1", None], [None, "right", "wrong step5"], [None, None, "right"]]
+    titles = [cell.get("title") or "" for row in rows for cell in row if cell.get("title")]
+    assert len(titles) == 3 and titles[1].endswith(": 1 of 10, 10.0%") and titles[1].count("alert") == 2
+    names = [head.findtext("span/bdi") or "" for head in table.iterfind("tbody/tr/th")]
+    assert [name[0] for name in names] == [str(i) for i in range(3 + more)] and all("\\x1b" in name for name in names)
+
+
+def test_a_share_as_a_figure() -> None:
+    made = page.measured("Right", share(3, 4), "in 2 parts", published=0.5)
+    text = page.tiles([made]).text
+    assert made.value == "75.0%" and "3 of 4 photos" in text and "published: 50.0%" in text and "in 2 parts" in text
+    assert "published" not in page.tiles([page.measured("Right", share(3, 4))]).text
+    none = page.measured("Right", share(0, 0))
+    assert none.value == page.NOTHING and none.notes == ["no photo could be read"]
 
 
 def test_details_are_closed_or_open() -> None:
@@ -327,12 +359,12 @@ def style() -> str:
 
 def test_the_dark_has_another_colour_for_each_of_a_drawing() -> None:
     dark = style().partition("prefers-color-scheme: dark")[2]
-    for colour in reliability.COLOURS:
+    for colour in chart.COLOURS:
         assert f'[fill="{colour}"]' in dark or f'[stroke="{colour}"]' in dark, colour
 
 
 def test_the_style_is_no_markup() -> None:
-    assert not set("<&") & set(page._style()) and "/*" not in page._style()
+    assert not set("<&") & set(frame._style()) and "/*" not in frame._style()
 
 
 def luminance(colour: str) -> float:
@@ -349,6 +381,22 @@ def test_texts_have_the_contrast_of_wcag_aa(scheme: int, text: str, ground: str)
     colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
     light, dark = sorted((luminance(colours[text]), luminance(colours[ground])), reverse=True)
     assert (light + 0.05) / (dark + 0.05) >= 4.5
+
+
+@pytest.mark.parametrize("scheme", [0, 1], ids=["light", "dark"])
+@pytest.mark.parametrize("kind", ["hit", "miss"])
+def test_shades_of_a_matrix_grow_and_can_be_read_on(scheme: int, kind: str) -> None:
+    block = re.findall(r":root \{(.*?)\}", style(), re.DOTALL)[scheme]
+    colours = dict(re.findall(r"--(\w+): (#[0-9a-f]{6})", block))
+    paper, ink = luminance(colours["paper"]), luminance(colours["ink"])
+    shades = [luminance(colours[f"{kind}{step}"]) for step in range(1, confusion.STEPS + 1)]
+    away = [abs(shade - paper) for shade in shades]
+    assert away == sorted(away) and len(set(away)) == confusion.STEPS
+    for shade in shades:
+        light, dark = sorted((shade, ink), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5
+    for step in range(1, confusion.STEPS + 1):
+        assert f".step{step} {{ background: var(--{kind}{step}); }}" in style()
 
 
 # -- known again

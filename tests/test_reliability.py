@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from photolabel.confidence import Bins, bins
+from photolabel.draw import chart, scene
 from photolabel.draw import reliability as drawing
-from photolabel.draw import scene
 from photolabel.draw.reliability import reliability
 from photolabel.errors import UsageError
 
@@ -28,10 +28,8 @@ EMPTY = bins(np.empty(0), np.empty(0, bool))
 ONE = bins(np.array([0.4]), np.array([True]))
 
 
-@pytest.mark.parametrize("after", [None, some(1.0)], ids=["one", "two"])
-@pytest.mark.parametrize("before", [some(), EMPTY, ONE], ids=["some", "none", "one answer"])
-def test_all_lies_on_the_page_and_no_text_on_another(before: Bins, after: Bins | None) -> None:
-    page = reliability(before, after, title="a model of a long name " * 9)
+def lies_whole(page: scene.Scene) -> None:
+    """All of it is on the page, and no text on another."""
     for shape in page.shapes:
         match shape:
             case scene.Box():
@@ -45,6 +43,13 @@ def test_all_lies_on_the_page_and_no_text_on_another(before: Bins, after: Bins |
     for one, other in itertools.combinations([text.bounds for text in page.texts], 2):
         apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] + 4 or other[3] <= one[1] + 4
         assert apart, (one, other)
+
+
+@pytest.mark.parametrize("after", [None, some(1.0)], ids=["one", "two"])
+@pytest.mark.parametrize("before", [some(), EMPTY, ONE], ids=["some", "none", "one answer"])
+def test_all_lies_on_the_page_and_no_text_on_another(before: Bins, after: Bins | None) -> None:
+    page = reliability(before, after, title="a model of a long name " * 9)
+    lies_whole(page)
 
 
 def points(page: scene.Scene) -> list[tuple[float, float]]:
@@ -100,4 +105,4 @@ def test_other_endings(tmp_path: Path) -> None:
 
 def test_its_colours_are_the_ones_it_names() -> None:
     text = scene.svg(reliability(some(), some(1.0), title="x")).decode()
-    assert set(re.findall(r'="(#[0-9a-f]{6})"', text)) <= set(drawing.COLOURS)
+    assert set(re.findall(r'="(#[0-9a-f]{6})"', text)) <= set(chart.COLOURS)

@@ -34,6 +34,7 @@ _ROOMS = {
     "load": "loading",
     "plot": "draw",
     "summary": "draw",
+    "teach": "teaching",
 }
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .images import Limits
     from .loading import classify, load
     from .prediction import Prediction, RankedLabel
+    from .teaching import teach
     from .vgg import VGG11, VGG13, VGG16, VGG16C, VGG19
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "load",
     "plot",
     "summary",
+    "teach",
 ]
 
 

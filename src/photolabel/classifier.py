@@ -15,7 +15,7 @@ from . import engine, images, tree
 from .answer import Answer, familiarity, hedged, unsure
 from .calibration import check_coverage
 from .errors import UsageError
-from .member import BATCH, Member, Network
+from .member import BATCH, Member, Network, Said
 from .prediction import SCHEMA, Calibrated, Names, Opinion, Opinions, Prediction, RankedLabel
 from .prepared import Prepared, inputs, prepare
 
@@ -89,6 +89,11 @@ class Classifier:
         self.limits = limits
         self.model = _joined([member.model for member in members])
         self.recipes = tuple(dict.fromkeys(member.recipe for member in members))
+
+    @property
+    def members(self) -> tuple[Member, ...]:
+        """The networks that answer, each with how it looks at photos; mostly one."""
+        return self._members
 
     @property
     def recipe(self) -> images.Recipe:
@@ -193,8 +198,8 @@ class Classifier:
             for each in batch
         ]
 
-    def _opinions(self, photos: Sequence[tuple[NDArray[np.uint8], ...]]) -> list[list[NDArray[np.float32]]]:
-        """What each member says of each view of each photo: for each photo float32 (views, classes) a member."""
+    def _opinions(self, photos: Sequence[tuple[NDArray[np.uint8], ...]]) -> list[list[Said]]:
+        """What each member says of each photo: of each photo a list of as many as there are members."""
         starts, start = {}, 0
         for recipe in self.recipes:
             starts[recipe] = slice(start, start + recipe.inputs)
@@ -281,15 +286,15 @@ class Classifier:
     def _prediction(
         self,
         photo: Prepared,
-        opinions: list[NDArray[np.float32]],
+        opinions: list[Said],
         top: int,
         sure: float | None,
         coverage: float | None,
     ) -> Prediction:
         # Its own: a view would keep the whole batch's alive.
-        probabilities = np.mean([np.mean(each, axis=0) for each in opinions], axis=0)
+        probabilities = np.mean([np.mean(each.probabilities, axis=0) for each in opinions], axis=0)
         said = _compared(self._members, opinions, probabilities)
-        none = sure is not None and self._floor is not None and float(familiarity(probabilities)) < self._floor
+        none = sure is not None and self._shows_none(opinions, probabilities)
         if self._calibration is not None:
             probabilities = self._calibration.probabilities(probabilities)
         probabilities.setflags(write=False)
@@ -306,6 +311,14 @@ class Classifier:
             else Calibrated(digest=self._calibration.digest, temperature=self._calibration.temperature),
             probabilities=probabilities,
         )
+
+    def _shows_none(self, opinions: list[Said], probabilities: NDArray[np.float32]) -> bool:
+        """Whether a photo shows none of the classes; `probabilities` are not calibrated."""
+        (first, *others), (said, *_) = self._members, opinions
+        if not others and first.floor is not None and said.familiarity is not None:
+            # A taught network has seen photos of its classes, and says how near this one is to them.
+            return float(said.familiarity.mean()) < first.floor
+        return self._floor is not None and float(familiarity(probabilities)) < self._floor
 
     def _answer(self, probabilities: NDArray[np.float32], sure: float, *, none: bool) -> Answer:
         if none:
@@ -365,15 +378,14 @@ def _joined(models: Sequence[Model]) -> Model:
     )
 
 
-def _compared(
-    members: Sequence[Member], opinions: list[NDArray[np.float32]], together: NDArray[np.float32]
-) -> Opinions | None:
+def _compared(members: Sequence[Member], opinions: list[Said], together: NDArray[np.float32]) -> Opinions | None:
     """What the members say each, and how many of their views say the same as all `together`; None for only one."""
-    if len(opinions) == 1 and len(opinions[0]) == 1:
+    if len(opinions) == 1 and len(opinions[0].probabilities) == 1:
         return None
     best = int(np.argmax(together))
     said = []
-    for member, views in zip(members, opinions, strict=True):
+    for member, each in zip(members, opinions, strict=True):
+        views = each.probabilities
         mean = np.mean(views, axis=0)
         said.append(
             Opinion(

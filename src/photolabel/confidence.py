@@ -42,6 +42,11 @@ class Share:
         """Whether the interval holds a value."""
         return self.low <= value <= self.high
 
+    def record(self) -> dict[str, float | int | None]:
+        """Return it as plain values, ready for JSON; the share of no photos is None."""
+        value = self.value if self.of else None
+        return {"count": self.count, "of": self.of, "share": value, "low": self.low, "high": self.high}
+
 
 def share(count: int, of: int) -> Share:
     """Return a share with its 95 % interval; of no photos that is all from 0 to 1. Raises UsageError for no share."""

@@ -38,7 +38,8 @@ _RECORD = ".record.json"
 _OURS = (_RECORD, ".lock")
 _AT_WORK = 3600.0  # seconds without a change after which what no lock protects counts as left behind
 _FORGOTTEN = 30 * 86400.0  # seconds: a digest records no path, so only its age says that nobody may need it
-_FOLDERS = ("calibrations", "digests", "imported", "runs", "undo")  # of the cache, each with a keeper of its own
+# Of the cache, each with a keeper of its own.
+_FOLDERS = ("activations", "calibrations", "digests", "features", "imported", "runs", "undo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,7 +287,9 @@ def leftovers(*, everything: bool = False) -> list[Leftover]:
     """
     cache, kept = Store(), models.own_store()
     found = [*_in_store(cache, everything=everything), *_in_store(kept, everything=everything)]
-    return found + list(_digests(cache, everything=everything))
+    for keeper in (_digests, _features, _activations):
+        found += keeper(cache, everything=everything)
+    return found
 
 
 def unknown() -> list[Leftover]:
@@ -393,6 +396,30 @@ def _digests(cache: Store, *, everything: bool) -> Iterator[Leftover]:
                 yield Leftover(path=path, size=status.st_size, why="left by a process that was killed")
             elif re.fullmatch(r"[0-9a-f]{32}\.json", path.name) and (everything or age > _FORGOTTEN):
                 yield Leftover(path=path, size=status.st_size, why="a remembered hash, taken again at need")
+
+
+def _features(cache: Store, *, everything: bool) -> Iterator[Leftover]:
+    """What `teach` keeps: the features of photos, which can be computed again while their photos are there."""
+    for path in _listed(cache.folder / "features"):
+        with suppress(OSError):
+            size = path.lstat().st_size
+            if path.suffix == ".damaged":
+                yield Leftover(path=path, size=size, why="features that were damaged, and set aside")
+            elif everything and path.suffix == ".sqlite":
+                yield Leftover(path=path, size=size, why="the features of photos that were taught, computed at need")
+
+
+def _activations(cache: Store, *, everything: bool) -> Iterator[Leftover]:
+    """What fine-tuning keeps: maps of photos, which can be computed again; and for a moment a network that it tuned."""
+    kept = Store(cache.folder / "activations")
+    for path in _listed(kept.folder):
+        with suppress(OSError):
+            size, lock = path.lstat().st_size, (kept, path.name)
+            if path.suffix == ".onnx" and is_name(path.name):
+                yield Leftover(path=path, size=size, why="left by fine-tuning that was killed", lock=lock)
+            elif everything and path.suffix == ".maps" and is_name(path.name):
+                why = "what fine-tuning computed of photos, computed again at need"
+                yield Leftover(path=path, size=size, why=why, lock=lock)
 
 
 def spared(name: str) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InvalidModelError
+from .graph import FAMILIARITY, parts
 from .spec import Spec
 
 if TYPE_CHECKING:
@@ -132,6 +133,7 @@ def read(path: Path) -> tuple[Layer, ...]:
         raise InvalidModelError(f"{path}: not an ONNX file, or a broken one.") from None
     if len(model.graph.node) > 10 * MAX_LAYERS:
         raise InvalidModelError(f"{path}: {len(model.graph.node):,} nodes are more than any classifier has.")
+    _leave_out_familiarity(model.graph)
     try:
         found = _Reader(model).layers()
     except _BrokenError as error:
@@ -139,6 +141,16 @@ def read(path: Path) -> tuple[Layer, ...]:
     if len(found) < 2:
         raise InvalidModelError(f"{path}: an ONNX file without a layer: expected a network.")
     return found
+
+
+def _leave_out_familiarity(network: Any) -> None:
+    """Take out what a taught network has beside its classes, to say how familiar a photo is: it is no layer of it."""
+    outputs = [each.name for each in network.output]
+    if FAMILIARITY in outputs[1:]:
+        maker = {name: node for node in network.node for name in node.output if name}
+        needed = parts.reachable([name for name in outputs if name != FAMILIARITY], maker)
+        parts.remove(network.node, [needed.isdisjoint(node.output) for node in network.node])
+        parts.remove(network.output, [name == FAMILIARITY for name in outputs])
 
 
 class _BrokenError(Exception):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import artefacts, calibration, foreign, images, metadata, models
+from . import artefacts, calibration, foreign, images, metadata, models, taught
 from . import engine as engines
 from .classifier import DEFAULT_TOP, Classifier
 from .errors import UsageError
@@ -78,6 +78,39 @@ def load(
     )
 
 
+def find(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+    precision: str = "fp32",
+    threads: int | None = None,
+    engine: str = "openvino",
+) -> tuple[Model, Network, images.Recipe]:
+    """Return what `load` would open, and not open it: one model, its network, and how it looks at photos.
+
+    Arguments and errors are those of `load`.
+    """
+    asked = _Asked(
+        model=model,
+        weights=weights,
+        labels=labels,
+        recipe=recipe,
+        views=None,
+        scales=(),
+        precision=precision,
+        threads=threads,
+        engine=engine,
+        limits=images.DEFAULT_LIMITS,
+        calibrated=False,
+    )
+    if _several(model):
+        raise UsageError(f"model={model!r}: expected one model, not several.")
+    described, network, looked, _ = _found(asked)
+    return described, network, looked
+
+
 def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:
     """Name what is in one photo: `load`, `classify` and `close` in one, for a first look or a short script.
 
@@ -127,7 +160,8 @@ def _load(asked: _Asked) -> Classifier:
             for way in ways:
                 looked = replace(recipe, views=way, scales=scales)  # type: ignore[arg-type]  # it is checked
                 cut = engines.Cut(dense=True) if way == "dense" else engines.WHOLE
-                members.append(Member(described, network.open(cut), looked, network))
+                floor = _taught_floor(network, looked, described)
+                members.append(Member(described, network.open(cut), looked, network, floor=floor))
         asks = asked.calibrated and calibration.any_kept()
         learnt = calibration.kept([member.identity for member in members]) if asks else None
         # By the names that were found: a setting may be another one where, or when, it is unpickled.
@@ -144,9 +178,19 @@ def _load(asked: _Asked) -> Classifier:
 def _floor(members: Sequence[Member]) -> float | None:
     """The familiarity that photos of its classes have, where it has been measured: of the bundled model."""
     (only, *others) = members
-    if others or only.model.name != models.BUNDLED or only.recipe != models.known()[models.BUNDLED].recipe():
+    if others or only.model.name != models.BUNDLED:
         return None
-    return calibration.OF_BUNDLED
+    known = models.known()[models.BUNDLED]
+    if only.recipe != known.recipe():
+        return None
+    # By all that it says of itself, for another network's file may have the same name.
+    return calibration.OF_BUNDLED if replace(only.model, path=None) == replace(known, path=None) else None
+
+
+def _taught_floor(network: Network, recipe: images.Recipe, model: Model) -> float | None:
+    """The familiarity that photos of the classes have of a network that was taught them, by the way it was taught."""
+    told = taught.read(network.path)
+    return told.floor if told is not None and recipe.plain == model.recipe().plain else None
 
 
 def _several(model: str | os.PathLike[str] | None) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import engine, store
+from . import engine, graph, store
 from .errors import InvalidModelError, UsageError
 
 if TYPE_CHECKING:
@@ -39,14 +39,47 @@ class Network:
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What a network says of the views of one photo.
+
+    `probabilities` are float32 (views, classes), 0..1; `familiarity`, of a taught network, float32 (views,), -1..1: how
+    near each view is to the photos of its classes. None of a network that does not say.
+    """
+
+    probabilities: NDArray[np.float32]
+    familiarity: NDArray[np.float32] | None = None
+
+
+def layer_before_classes(model: Model, network: Network) -> str:
+    """Return the name of the layer that the classes are read from. Raises `UsageError` where none is known as such."""
+    names = [layer.name for layer in model.spec.layers] if model.spec else engine.layer_names(network.path)
+    found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
+    if found is None:
+        raise UsageError(
+            f"{model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
+            f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
+        )
+    return found
+
+
 class Member:
     """A model, its network ready to run, and the recipe by which it looks at photos. Safe to use from several threads.
 
-    `network` is where the network came from, None for one that was not read from a file. Raises `InvalidModelError`
-    where network, labels and recipe do not go together.
+    `network` is where the network came from, None for one that was not read from a file. `floor` is the familiarity, by
+    the network's own output, below which a photo shows none of its classes; None where nobody learnt it. Raises
+    `InvalidModelError` where network, labels and recipe do not go together.
     """
 
-    def __init__(self, model: Model, run: engine.Engine, recipe: Recipe, network: Network | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        run: engine.Engine,
+        recipe: Recipe,
+        network: Network | None = None,
+        *,
+        floor: float | None = None,
+    ) -> None:
         self.model, self.recipe, self.network = model, recipe, network
         self._run = run
         self._part: tuple[engine.Cut, engine.Engine] | None = None
@@ -58,6 +91,10 @@ class Member:
             raise InvalidModelError(
                 f"{model.name}: expected a network from pixels (N, height, width, 3) to probabilities (N, classes)."
             )
+        self._tells = graph.FAMILIARITY in run.shapes
+        if self._tells and len(run.shapes[graph.FAMILIARITY]) != 1:
+            raise InvalidModelError(f"{model.name}: expected one familiarity a photo, float32 (N,).")
+        self.floor = floor if self._tells else None
         if main[1] != len(model.labels):
             raise InvalidModelError(f"{model.name} names {len(model.labels)} classes but its network has {main[1]}.")
         if not all(have in (None, side) for have in run.shape[1:3]):
@@ -91,7 +128,9 @@ class Member:
 
         Raises `InvalidModelError` for what are no probabilities.
         """
-        probabilities = self._run(pixels)
+        return self._checked(self._run(pixels))
+
+    def _checked(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
         # In rounding, 1000 classes miss a sum of 1 by some 1e-6.
         if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-3):
             raise InvalidModelError(
@@ -100,13 +139,19 @@ class Member:
             )
         return probabilities
 
-    def opinions(self, photos: Sequence[Sequence[NDArray[np.uint8]]]) -> list[NDArray[np.float32]]:
-        """Return what the network says of each view of each photo: float32 (views, classes) a photo, in order.
+    def opinions(self, photos: Sequence[Sequence[NDArray[np.uint8]]]) -> list[Said]:
+        """Return what the network says of each view of each photo, in order.
 
         Views are (height, width, 3) uint8, RGB 0..255. Those of one size run together, in batches of about `BATCH`
         inputs of the recipe's own size, whichever photo they are of.
         """
-        found = [np.empty((len(views), len(self.model.labels)), np.float32) for views in photos]
+        found = [
+            Said(
+                np.empty((len(views), len(self.model.labels)), np.float32),
+                np.empty(len(views), np.float32) if self._tells else None,
+            )
+            for views in photos
+        ]
         alike: defaultdict[tuple[int, ...], list[tuple[int, int]]] = defaultdict(list)
         for photo, views in enumerate(photos):
             for view, pixels in enumerate(views):
@@ -119,8 +164,12 @@ class Member:
                 chosen, inputs = [places[i] for i in batch], room[: len(batch)]
                 for place, (photo, view) in zip(inputs, chosen, strict=True):
                     place[...] = _straight(photos[photo][view])
-                for (photo, view), probabilities in zip(chosen, self.run(inputs), strict=True):
-                    found[photo][view] = probabilities
+                outputs = self._run.run(inputs)
+                probabilities, familiarity = self._checked(next(iter(outputs.values()))), outputs.get(graph.FAMILIARITY)
+                for row, (photo, view) in enumerate(chosen):
+                    found[photo].probabilities[view] = probabilities[row]
+                    if (told := found[photo].familiarity) is not None and familiarity is not None:
+                        told[view] = familiarity[row]
         return found
 
     def part(self, cut: engine.Cut) -> engine.Engine:
@@ -142,15 +191,7 @@ class Member:
         """Return the name of the layer that the classes are read from. Raises `UsageError` where it has none."""
         if self.network is None:
             raise UsageError("only a classifier made by photolabel.load gives features.")
-        spec = self.model.spec
-        names = [layer.name for layer in spec.layers] if spec else engine.layer_names(self.network.path)
-        found = next((name for name in engine.BEFORE_CLASSES if name in names), None)
-        if found is None:
-            raise UsageError(
-                f"{self.model.name} does not name the layer before its classes {' or '.join(engine.BEFORE_CLASSES)}: "
-                f"say which, as in layer={names[-2:][0]!r}. Its last ones: {', '.join(names[-6:])}."
-            )
-        return found
+        return layer_before_classes(self.model, self.network)
 
     def close(self) -> None:
         """Free the network's memory. Closing twice does no harm."""

@@ -58,8 +58,7 @@ class Recipe:
     - `dense`, for fully convolutional networks: the whole photo, scaled so that its shorter side is `side` and cut to
       the middle of 4 x `side` where it is longer; then its mirror image.
 
-    Several crops are cut from the resized photo, by `crop-resize` too: only its middle is as `one` has it
-    (docs/answers.md says what that moves).
+    Several crops are cut from the resized photo, by `crop-resize` too: only its middle is as `one` has it.
 
     `scales` are other sides to be taken one after the other instead of `side`; each gives all of the views. A recipe
     that squashes has no scales, and no views but `one` and `mirror`.
@@ -132,6 +131,11 @@ class Recipe:
     def plain(self) -> Recipe:
         """The same with one input a photo, the middle at its first scale: what `fit` and `cut` are about."""
         return replace(self, views="one", scales=self.scales[:1])
+
+    @property
+    def middle(self) -> int:
+        """Which of the views is the one that `plain` shows."""
+        return {"ten-crop": 4, "multi-crop": _GRID**2 // 2}.get(self.views, 0)
 
     @property
     def enough(self) -> int | None:
@@ -293,8 +297,8 @@ def _crops(
     """Resize the shorter side to `side`, then cut at several places: torchvision's `Resize` and `TenCrop`.
 
     A recipe that cuts before it resizes gets its middle as it makes it. Of all other places it would show the same, but
-    for half a pixel and the outermost ones, which here see what lies beyond; to resize each of 25 pieces by itself
-    would take four times as long.
+    for a fraction of a pixel and at the edges, where here the filter sees what lies beyond; to resize each of 25 pieces
+    by itself would take far longer.
     """
     size, kind = recipe.size, FILTERS[recipe.filter]
     _, _, left, top = _window(whole, size, side)

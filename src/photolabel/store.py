@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from .download import Progress
     from .network import Transport
 
-__all__ = ["Asset", "Store", "Writer", "cache_folder", "digest_of", "is_name", "offline", "urls_of"]
+__all__ = ["Asset", "Store", "Writer", "cache_folder", "digest_of", "explained", "is_name", "offline", "urls_of"]
 
 # Positive, so that separators, "..", NUL, colons (NTFS streams) and terminal codes need no rule each.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+=@-]{0,149}", re.ASCII)
@@ -186,18 +186,18 @@ class Store:
         path = self.path(name)
         with self.lock(name):
             temporary = temporary_path(path)
-            with _explained(self.folder):
+            with explained(self.folder):
                 descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | SAFE, 0o666)
             writer = Writer(descriptor, temporary)
             try:
                 try:
                     yield writer
-                    with _explained(self.folder):
+                    with explained(self.folder):
                         os.fsync(descriptor)
                         status = os.fstat(descriptor)
                 finally:
                     os.close(descriptor)
-                with _explained(self.folder):
+                with explained(self.folder):
                     _publish(temporary, path, writer.digest, status)
             finally:
                 with suppress(OSError):
@@ -227,7 +227,7 @@ class Store:
     def remove(self, name: str) -> None:
         """Delete the file and what belongs to it, except the lock file: others may be waiting on it."""
         path = self.path(name)
-        with self.lock(name), _explained(self.folder):
+        with self.lock(name), explained(self.folder):
             for each in (path, _record_path(path), path.with_name(f"{name}.partial")):
                 each.unlink(missing_ok=True)
 
@@ -242,7 +242,7 @@ class Store:
         from filelock import FileLock, Timeout
 
         path = self.path(name)
-        with _explained(self.folder):
+        with explained(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             # No soft lock in a real one's stead: a dead holder's would stay for ever.
             held = FileLock(path.with_name(f"{name}.lock"), is_singleton=True, fallback_to_soft=False)
@@ -299,7 +299,7 @@ class Store:
 
         urls = urls_of(asset)
         algorithm = asset.digest.partition(":")[0]
-        with _explained(self.folder, size=asset.size, partial=partial):
+        with explained(self.folder, size=asset.size, partial=partial):
             descriptor = _open_partial(partial, asset.size)
             hashed = os.fstat(descriptor)
 
@@ -344,7 +344,7 @@ class Writer:
         view = memoryview(data).cast("B")
         self._hash.update(view)
         count = len(view)
-        with _explained(self.temporary.parent):
+        with explained(self.temporary.parent):
             while view:
                 view = view[os.write(self._descriptor, view) :]
         return count
@@ -426,8 +426,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _explained(folder: Path, *, size: int = 0, partial: Path | None = None) -> Iterator[None]:
-    """Turn what the filesystem says into our errors, with the remedy."""
+def explained(folder: Path, *, size: int = 0, partial: Path | None = None) -> Iterator[None]:
+    """Turn what the filesystem says of the cache into our errors, with the remedy.
+
+    `size` is how many bytes were to be written in all, `partial` the file that has a part of them, which is kept.
+    """
     try:
         yield
     except OSError as error:

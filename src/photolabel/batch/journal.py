@@ -91,7 +91,7 @@ class Journal:
         """Begin a run. Raises `OutputError` where none can be, and what `check` raises; `BusyError` as `resume`."""
         path = path_of(output)
         with ExitStack() as stack:
-            _hold(output, stack)
+            hold(output, stack)
             try:
                 try:
                     descriptor = os.open(path, _FLAGS | os.O_CREAT | os.O_EXCL, 0o666)
@@ -122,7 +122,7 @@ class Journal:
         """
         path = path_of(output)
         with ExitStack() as stack:
-            _hold(output, stack)
+            hold(output, stack)
             try:
                 descriptor = stack.enter_context(_reopened(path))
             except FileNotFoundError:
@@ -287,8 +287,8 @@ def pinned(given: Mapping[str, Any], began: object, *, defaults: Mapping[str, An
     return {name: began.get(name) for name in given}
 
 
-def _hold(output: Path, stack: ExitStack) -> None:
-    """Keep other processes from writing to the same output, as far as the cache can keep a lock."""
+def hold(output: Path, stack: ExitStack) -> None:
+    """Keep other processes from writing to the same output, as far as the cache can keep a lock. Raises `BusyError`."""
     where = os.path.join(os.path.realpath(output.parent), output.name)  # noqa: PTH118  # a link is replaced itself
     name = hashlib.sha256(os.fsencode(where)).hexdigest()
     try:

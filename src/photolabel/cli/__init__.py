@@ -30,6 +30,7 @@ from .streams import ReaderGoneError, Terminated, complain, prepare
 VERBS = {
     "classify": "name what is in photos (the default: a first word that is no verb is a photo)",
     "look": "show what a network gets to see of a photo",
+    "teach": "teach a network classes of your own, from photos in a folder a class",
     "evaluate": "say how right a model is, on photos whose classes are known",
     "calibrate": "learn from such photos how far its probabilities are to be believed",
     "explain": "show where in a photo the evidence for a name is",

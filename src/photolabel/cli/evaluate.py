@@ -203,21 +203,10 @@ class _Seen:
                 yield photo
 
     def thumbnail(self, photo: str) -> Image.Image | None:
-        from .. import decoding, images
-        from ..errors import PhotoError
+        from .photos import small
 
         item = self._items.get(photo)
-        try:
-            return (
-                None
-                if item is None
-                else images.upright(decoding.decode(item.read(self._limits), self._limits, enough=_SMALL))
-            )
-        except PhotoError:
-            return None
-
-
-_SMALL = 640  # pixels of the shorter side are enough for a thumbnail
+        return None if item is None else small(item, self._limits)
 
 
 class _Told:

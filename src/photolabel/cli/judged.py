@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import PhotoNotFoundError
 from ..output import printable
-from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_work
+from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_own_network, add_work
 from .streams import complain
 
 if TYPE_CHECKING:
@@ -42,14 +42,7 @@ def add_options(made: Parser, *, uncalibrated: bool) -> None:
     add_choice(made.add_argument_group("photos"))
     add_work(made.add_argument_group("work"))
     add_model_options(made, own=False, uncalibrated=uncalibrated)
-    made.add_argument("--recipe", metavar="NAME|FILE", help="another recipe of that model; as for photolabel --recipe")
-    made.add_argument("--weights", metavar="FILE", help="use this file's weights instead of the published ones")
-    made.add_argument(
-        "--classes",
-        dest="labels",
-        metavar="FILE",
-        help="the classes of an ONNX file of your own that does not describe itself: a file of names, or imagenet",
-    )
+    add_own_network(made)
 
 
 def watched(stream: Iterable[Prediction], watch: Watch) -> Iterator[Prediction]:

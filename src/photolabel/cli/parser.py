@@ -89,18 +89,32 @@ def share(text: str) -> float:
     return value
 
 
-def _workers(text: str) -> int:
-    return 0 if text == "0" else whole(text, most=256)
+def positive(text: str) -> float:
+    """Read a number above 0."""
+    return _above(text, "a number")
 
 
-def _seconds(text: str) -> float:
+def seed(text: str) -> int:
+    """Read a whole number from 0 to 2**32 - 1."""
+    return 0 if text == "0" else whole(text, most=2**32 - 1)
+
+
+def _above(text: str, what: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = 0.0
     if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a number of seconds above 0")
+        raise argparse.ArgumentTypeError(f"{text!r}: expected {what} above 0")
     return value
+
+
+def _workers(text: str) -> int:
+    return 0 if text == "0" else whole(text, most=256)
+
+
+def _seconds(text: str) -> float:
+    return _above(text, "a number of seconds")
 
 
 def _scales(text: str) -> tuple[int, ...]:
@@ -222,6 +236,20 @@ def add_model_options(
         "'photolabel[onnxruntime]'), which uses a GPU where the installed package can",
     )
     group.add_argument("--threads", metavar="N", type=_threads, help="processors to use; default: all")
+
+
+def add_own_network(parser: argparse.ArgumentParser) -> None:
+    """Add the options for files of the user's own to a verb whose --labels are of photos."""
+    parser.add_argument(
+        "--recipe", metavar="NAME|FILE", help="another recipe of that model; as for photolabel --recipe"
+    )
+    parser.add_argument("--weights", metavar="FILE", help="use this file's weights instead of the published ones")
+    parser.add_argument(
+        "--classes",
+        dest="labels",
+        metavar="FILE",
+        help="the classes of an ONNX file of your own that does not describe itself: a file of names, or imagenet",
+    )
 
 
 def add_network(parser: argparse.ArgumentParser) -> None:

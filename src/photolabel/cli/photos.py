@@ -17,6 +17,8 @@ from ..progress import Watch
 from .streams import STDIN, standard_input
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from ..images import Limits
     from ..prediction import Prediction
     from ..sources import Item
@@ -30,6 +32,8 @@ _LEFT_OUT = {
     "link": "links in archives",
     "seen": "links to folders that are there already",
 }
+
+_SMALL = 640  # pixels of the shorter side are enough for a page
 
 
 class Found:
@@ -96,7 +100,7 @@ def recorded(prediction: Prediction) -> dict[str, Any]:
     """Return the record of a photo, whose error is in the words of the command line."""
     record = prediction.record()
     if record["error"] is not None:
-        record["error"]["message"] = record["error"]["message"].replace("Limits.pixels", "--max-pixels")
+        record["error"]["message"] = in_words(record["error"]["message"])
     return record
 
 
@@ -107,6 +111,21 @@ def telling(photo: str) -> Iterator[None]:
         yield
     except PhotoError as error:
         raise type(error)(f"{photo}: {error}") from None
+
+
+def in_words(message: str) -> str:
+    """What is wrong with a photo, in the words of the command line."""
+    return message.replace("Limits.pixels", "--max-pixels")
+
+
+def small(item: Item, limits: Limits) -> Image.Image | None:
+    """Return an upright picture of a photo, no larger than a page needs it; None for one that is gone or broken."""
+    from .. import decoding
+
+    try:
+        return images.upright(decoding.decode(item.read(limits), limits, enough=_SMALL))
+    except PhotoError:
+        return None
 
 
 def is_named(args: argparse.Namespace, photo: str) -> bool:

@@ -46,9 +46,10 @@ class Engine(Protocol):
 
     Called with the input of a classifier, pixels float32 (N, H, W, 3) RGB 0-255, it returns its output,
     probabilities float32 (N, classes), in an array of the caller's own. Safe to call from several threads.
-    `shape` is the input's, `shapes` are the outputs' by name, the main one first; None is any length. Inner layers
-    come channels last, (N, H, W, C), whatever they are inside. `runtime` is what runs the network, a key of
-    `RUNTIMES`, and `device` what it runs on, "CPU" or "CUDA".
+    `shape` is the input's, `shapes` are the outputs' by name, the main one first; None is any length. A whole network
+    gives out its main output, and `graph.FAMILIARITY` where it has that. Inner layers come channels last,
+    (N, H, W, C), whatever they are inside. `runtime` is what runs the network, a key of `RUNTIMES`, and `device` what
+    it runs on, "CPU" or "CUDA".
     """
 
     precision: Precision

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import graph
 from ..errors import InvalidModelError, UsageError
+from ..graph import parts
 from . import dense
 
 NO_PICTURE_NETWORK = "expected a network from pixels, its one input, to outputs that have names."
 # The layer before the classes, by what photolabel's own networks call it.
 BEFORE_CLASSES = ("fc2", "features")
 _INT8 = 3  # TensorProto.INT8
-_TO_CHANNELS_LAST, _TO_CHANNELS_FIRST = [0, 2, 3, 1], [0, 3, 1, 2]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,19 +101,25 @@ def _apply(model: Any, cut: Cut, path: Path) -> tuple[dict[str, bool], tuple[int
     for layer in cut.layers:
         if layer not in maker:
             raise _no_such_layer(layer, model)
-    wanted = list(dict.fromkeys(cut.layers if cut.only else (main, *cut.layers)))
-    found = {name: name != main and _is_channels_first(name, maker, constants) for name in wanted}
-    needed = _reachable(wanted, maker)
+    own = given_out([each.name for each in network.output]) if cut == WHOLE else [main]
+    wanted = list(dict.fromkeys(cut.layers if cut.only else (*own, *cut.layers)))
+    found = {name: name not in own and parts.is_channels_first(name, maker, constants) for name in wanted}
+    needed = parts.reachable(wanted, maker)
     if size is not None:
         _resize(source, size)
-    _remove(network.node, [needed.isdisjoint(node.output) for node in network.node])
-    _remove(network.initializer, [tensor.name not in needed for tensor in network.initializer])
+    parts.remove(network.node, [needed.isdisjoint(node.output) for node in network.node])
+    parts.remove(network.initializer, [tensor.name not in needed for tensor in network.initializer])
     # Types and shapes are the runtime's to find out: those in the file may be of another size.
     del network.value_info[:]
     kind = type(source)
     del network.output[:]
     network.output.extend([kind(name=name) for name in wanted])
     return found, least
+
+
+def given_out(outputs: Sequence[str]) -> list[str]:
+    """Return which of a whole network's outputs are given out: the first, and how familiar photos are to it."""
+    return [*outputs[:1], *(name for name in outputs[1:] if name == graph.FAMILIARITY)]
 
 
 def names(model: Any) -> list[str]:
@@ -125,23 +131,8 @@ def names(model: Any) -> list[str]:
 def _no_such_layer(layer: str, model: Any) -> UsageError:
     every = [name for node in model.graph.node for name in node.output if name]
     close = difflib.get_close_matches(layer, names(model), n=3) or difflib.get_close_matches(layer, every, n=3)
-    return UsageError(f"the network has no layer {layer!r}. Close: {', '.join(close) or 'none'}.")
-
-
-def _is_channels_first(name: str, maker: Mapping[str, Any], constants: set[str]) -> bool:
-    """Whether a tensor of rank 4 is (N, C, H, W), as all are but those between the pixels and a transposition."""
-    passed: set[str] = set()
-    while name in maker and name not in passed:
-        passed.add(name)
-        node = maker[name]
-        if node.op_type == "Transpose":
-            axes = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
-            if axes in (_TO_CHANNELS_LAST, _TO_CHANNELS_FIRST):
-                return axes == _TO_CHANNELS_FIRST
-        elif "Conv" in node.op_type or "Pool" in node.op_type:
-            return True
-        name = next((each for each in node.input if each and each not in constants), "")
-    return name in maker  # else it comes from the pixels, unturned
+    told = f"Close: {', '.join(close)}." if close else f"Its last ones: {', '.join(names(model)[-6:])}."
+    return UsageError(f"the network has no layer {layer!r}. {told}")
 
 
 def _resize(source: Any, size: tuple[int | None, int | None]) -> None:
@@ -166,32 +157,3 @@ def _write_zero_points(network: Any) -> None:
                 zeros.raw_data = bytes(math.prod(scale.dims))
                 network.initializer.append(zeros)
                 node.input.append(zeros.name)
-
-
-def _reachable(outputs: Iterable[str], maker: Mapping[str, Any]) -> set[str]:
-    """All tensors that are needed to compute `outputs`, these included."""
-    found: set[str] = set()
-    left = list(outputs)
-    while left:
-        name = left.pop()
-        if name not in found:
-            found.add(name)
-            if name in maker:
-                left += _reads(maker[name])
-    return found
-
-
-def _reads(node: Any) -> Iterator[str]:
-    """The tensors that a node reads, those that only its inner graphs do included."""
-    yield from node.input
-    for attribute in node.attribute:
-        for inner in (attribute.g, *attribute.graphs):
-            yield from (each.name for each in inner.output)
-            for each in inner.node:
-                yield from _reads(each)
-
-
-def _remove(things: Any, unneeded: list[bool]) -> None:
-    for i in reversed(range(len(things))):
-        if unneeded[i]:
-            del things[i]

@@ -69,7 +69,7 @@ class ONNXRuntime:
             raise InvalidModelError(f"{path}: {cuts.NO_PICTURE_NETWORK}")
         self._input = inputs[0].name
         self.shape: Shape = _shape(inputs[0])
-        self._outputs = self._outputs or {outputs[0].name: False}
+        self._outputs = self._outputs or dict.fromkeys(cuts.given_out([each.name for each in outputs]), False)
         given = {each.name: _shape(each) for each in outputs}
         self.shapes: dict[str, Shape] = {
             name: soundness.shape_given_out(given[name], channels_first=first) for name, first in self._outputs.items()

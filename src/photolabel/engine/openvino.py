@@ -95,10 +95,12 @@ class OpenVINO:
             raise InvalidModelError(f"{path}: {cuts.NO_PICTURE_NETWORK}")
         self.shape: Shape = _shape(network.inputs[0])
         # An output may have several names; those asked for are the ones that count.
-        self._outputs = self._outputs or {min(network.outputs[0].names): False}
+        called = [*self._outputs] or [_name(port) for port in network.outputs]
+        self._outputs = self._outputs or dict.fromkeys(cuts.given_out(called), False)
+        self._ports = [called.index(name) for name in self._outputs]
         self.shapes: dict[str, Shape] = {
-            name: soundness.shape_given_out(_shape(port), channels_first=first)
-            for (name, first), port in zip(self._outputs.items(), network.outputs, strict=False)
+            name: soundness.shape_given_out(_shape(network.outputs[i]), channels_first=first)
+            for (name, first), i in zip(self._outputs.items(), self._ports, strict=True)
         }
         self._request = network.create_infer_request()
 
@@ -113,7 +115,7 @@ class OpenVINO:
                 self._request.infer({0: pixels})
             except RuntimeError:  # a stranger's network may compile, and yet not run on such pixels
                 raise soundness.not_run(pixels) from None
-            results = [self._request.get_output_tensor(i).data for i in range(len(self._outputs))]
+            results = [self._request.get_output_tensor(i).data for i in self._ports]
             return soundness.answers(pixels, results, self._outputs)  # copied before the next run writes there
 
     def __call__(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -182,12 +184,17 @@ class OpenVINO:
 
     def _compiled(self, network: Path | bytes, path: Path, cut: Cut) -> Any:
         once = " (once)" if cut == WHOLE else ""
-        with progress.status(f"compiling {path.stem} for this processor{once} ..."):
+        name = "the network" if path.name.startswith(".") else path.stem  # a file that has not got its name yet
+        with progress.status(f"compiling {name} for this processor{once} ..."):
             try:
                 return self._core.compile_model(self._core.read_model(network), "CPU", self._options)
             except RuntimeError:
                 # OpenVINO's message is pages long and holds source paths of its build.
                 raise soundness.not_compiled(path, cut) from None
+
+
+def _name(port: Any) -> str:
+    return graph.FAMILIARITY if graph.FAMILIARITY in port.names else str(min(port.names))
 
 
 def _shape(port: Any) -> Shape:

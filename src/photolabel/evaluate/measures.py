@@ -129,9 +129,9 @@ class Measures:
         return {
             "photos": self.photos,
             "unreadable": self.unreadable,
-            "top1_error": _plain(self.top1),
-            "top5_error": None if self.top5 is None else _plain(self.top5),
-            "top1_error_counting_unreadable": _plain(self.counting_unreadable()),
+            "top1_error": self.top1.record(),
+            "top5_error": None if self.top5 is None else self.top5.record(),
+            "top1_error_counting_unreadable": self.counting_unreadable().record(),
             "mean_class_accuracy": _number(self.classes.mean_accuracy),
             "classes_present": self.classes.present,
             "calibration_error": _number(self.bins.ece),
@@ -250,16 +250,6 @@ def _distances(
         near=tuple(mistake(i) for i in order[:many]),
         far=tuple(mistake(i) for i in back[: min(many, len(first) - many)]),
     )
-
-
-def _plain(value: Share) -> dict[str, float | int | None]:
-    return {
-        "count": value.count,
-        "of": value.of,
-        "share": _number(value.value),
-        "low": value.low,
-        "high": value.high,
-    }
 
 
 def _number(value: float) -> float | None:

@@ -9,26 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .. import page, writing
-from ..draw.reliability import reliability
 from ..output import printable
-from ..page import Card, Markup, Section, Thumbnails, Tile, foreign, join, note, percent, several, tag
+from ..page import Card, Markup, Section, Thumbnails, Tile, foreign, join, measured, note, parts, percent, several, tag
 from .measures import Measures, Mistake, measure
 from .outcomes import Outcome
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ..confidence import Share
     from ..labels import Label
     from ..tree import Name, Tree
 
 KIND = "evaluation"
 
-_PHOTOS = 50  # that could not be read are listed by name, and so many reasons
-_REASONS = 10
 _ROWS = 1000  # classes in the table, the worst; ImageNet's all
 _OPEN = 30  # a table of so many classes is shown at once
-_FEW = 12  # classes, or photos left out: of so many there is no summary
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,15 +56,7 @@ _MEANINGS = {
     "Top-1 and top-5 error": (
         "The share of photos whose true class is not the likeliest one, or is not among the five likeliest."
     ),
-    "95% interval": (
-        "What the error on all photos of this kind may be, judged by these few. It is Wilson's, which is sound for few "
-        "photos and for shares near 0 and 1, where the plain one is not. It knows of chance only: not of photos that "
-        "are of another kind, or whose labels are wrong."
-    ),
-    "Calibration error": (
-        "After Guo et al., 2017: answers in 15 bins of equal width by the probability of the answer, and how far its "
-        "mean is from the share of them that is right, weighed by how many there are."
-    ),
+    **parts.MEANINGS,
     "Height": (
         "After Deng et al., 2010: the longest way down from the lowest name above two classes to any class. In WordNet "
         "several ways lead up, so of all names above both that of the smallest height counts."
@@ -152,20 +139,24 @@ class _Report:
             yield Section(anchor="left-out", heading="Photos left out", content=self._left_out())
         if found.photos == found.unreadable:
             return
-        yield Section(anchor="confidence", heading="Is it as sure as it is right?", content=self._confidence())
+        yield Section(
+            anchor="confidence",
+            heading="Is it as sure as it is right?",
+            content=parts.confidence(found.bins, self._context.model),
+        )
         yield Section(anchor="classes", heading="Class by class", content=self._classes())
         yield Section(anchor="confused", heading="What it confuses", content=self._confused())
         yield Section(anchor="distance", heading="How far off the mistakes are", content=self._distance())
         yield Section(anchor="photos", heading="The photos themselves", content=self._photos())
-        yield Section(anchor="measures", heading="What the figures mean", content=self._meanings())
+        yield Section(anchor="measures", heading="What the figures mean", content=page.meanings(_MEANINGS))
 
     # -- figures
 
     def _figures(self) -> Markup:
         found, published = self._found, self._context.published
-        shown = [self._error("Top-1 error", found.top1, published.top1 if published else None)]
+        shown = [measured("Top-1 error", found.top1, published=published.top1 if published else None)]
         if found.top5 is not None:
-            shown.append(self._error("Top-5 error", found.top5, published.top5 if published else None))
+            shown.append(measured("Top-5 error", found.top5, published=published.top5 if published else None))
         shown.append(
             Tile(
                 label="Class accuracy",
@@ -192,21 +183,6 @@ class _Report:
         if found.top5 is None:
             lines.append(f"There is no top-5 error: the model has no more than {len(self._names)} classes.")
         return join(page.tiles(shown), [tag("p", {"class": "verdict"}, foreign(line)) for line in lines])
-
-    @staticmethod
-    def _error(label: str, share: Share, published: float | None) -> Tile:
-        if not share.of:
-            return Tile(label=label, value=page.NOTHING, notes=["no photo could be read"])
-        return Tile(
-            label=label,
-            value=percent(share.value),
-            notes=[
-                page.gauge(share, published),
-                ["95% interval ", tag("span", {"class": "keep"}, page.interval(share))],
-                f"{share.count:,} of {several(share.of, 'photo')}",
-                None if published is None else tag("span", {"class": "published"}, f"published: {percent(published)}"),
-            ],
-        )
 
     def _verdicts(self) -> Iterator[str]:
         """Whether the intervals hold what was published."""
@@ -239,63 +215,7 @@ class _Report:
             f"{'is' if found.unreadable == 1 else 'are'} in no other figure. Counted as mistakes, they would make the "
             f"top-1 error {percent(worst.value)}."
         )
-        listed: list[list[page.Child]] = [[foreign(each.photo), foreign(each.error or "")] for each in failed[:_PHOTOS]]
-        table = page.table("Photos that could not be read", ["Photo", "What was wrong"], listed)
-        if len(failed) <= _FEW:
-            return join(tag("p", None, words), table)
-        reasons = Counter(page.clean(each.error or "") for each in failed)
-        counted: list[list[page.Child]] = [
-            [foreign(reason), f"{count:,}"] for reason, count in reasons.most_common(_REASONS)
-        ]
-        others = len(reasons) - _REASONS
-        shown = f"the first {len(listed)} of {len(failed):,}" if len(failed) > len(listed) else f"all {len(failed)}"
-        return join(
-            tag("p", None, words),
-            page.table("Why they could not be read", ["What was wrong", "Photos"], counted, numbers=[1]),
-            note(f"and {several(others, 'other reason')}.") if others > 0 else None,
-            page.details(f"The photos: {shown}", table),
-        )
-
-    # -- confidence
-
-    def _confidence(self) -> Markup:
-        bins = self._found.bins
-        off = bins.confidence - bins.accuracy
-        if abs(off) < 0.005:
-            verdict = "On average it is as sure as it is right."
-        else:
-            verdict = f"On average it is {'surer' if off > 0 else 'less sure'} than it is right, by {abs(off):.1%}."
-        rows: list[list[page.Child]] = []
-        for i, (count, sure, share) in enumerate(zip(bins.counts, bins.confidences, bins.accuracies, strict=True)):
-            if count:
-                span = f"{100 * i / len(bins.counts):.0f}{page.DASH}{100 * (i + 1) / len(bins.counts):.0f}%"
-                rows.append([span, f"{count:,}", percent(sure), percent(share.value), page.interval(share)])
-        drawn = page.drawing(reliability(bins, title=page.clean(self._context.model)))
-        return page.group(
-            "beside",
-            page.figure(drawn, "How often answers are right, by how sure the model was of them."),
-            page.group(
-                "words",
-                tag("p", None, verdict),
-                tag(
-                    "p",
-                    None,
-                    f"The expected calibration error of {percent(bins.ece)} is how far the points are from the "
-                    "diagonal, each counting as much as there are answers in it. Where an interval crosses the "
-                    "diagonal, chance may be the reason.",
-                ),
-                page.details(
-                    "The same as a table",
-                    page.table(
-                        "Answers by confidence, with 95% intervals",
-                        ["Confidence", "Answers", "Mean", "Right", "Interval"],
-                        rows,
-                        numbers=range(1, 5),
-                    ),
-                    opened=True,
-                ),
-            ),
-        )
+        return join(tag("p", None, words), page.unreadable([(each.photo, each.error or "") for each in failed]))
 
     # -- classes
 
@@ -332,21 +252,14 @@ class _Report:
             note(f"{several(absent, 'class has', 'classes have')} no photo in this set and are not shown.")
             if absent
             else None,
-            self._distribution(present) if len(present) > _FEW else None,
+            self._distribution(present) if len(present) > parts.FEW else None,
             listed if len(worst) <= _OPEN else page.details(f"All {len(rows):,} classes, the worst first", listed),
         )
 
     def _distribution(self, present: list[int]) -> Markup:
-        """How many classes are how accurate, in tenths; those that are wholly right by themselves."""
         each = self._of_classes
-        tenths = Counter(10 * each.right[i] // each.photos[i] for i in present)
-        most = max(tenths.values())
-        rows: list[list[page.Child]] = []
-        for tenth in range(10, -1, -1):
-            span = "100%" if tenth == 10 else f"from {tenth * 10}%"
-            rows.append([span, page.bar(tenths[tenth] / most), f"{tenths[tenth]:,}"])
-        made = page.table("How many classes are how accurate", ["Accuracy", "", "Classes"], rows, numbers=[2], bars=[1])
-        return page.group("narrow", made)
+        shares = [(each.right[i], each.photos[i]) for i in present]
+        return page.tenths("How many classes are how accurate", "Accuracy", shares)
 
     # -- mistakes
 
@@ -447,14 +360,6 @@ class _Report:
 
     def _name(self, index: int) -> Markup:
         return foreign(self._names[index])
-
-    @staticmethod
-    def _meanings() -> Markup:
-        return tag(
-            "dl",
-            {"class": "meanings"},
-            [tag("div", None, tag("dt", None, name), tag("dd", None, words)) for name, words in _MEANINGS.items()],
-        )
 
 
 def _names(labels: Sequence[Label]) -> list[str]:

@@ -18,7 +18,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, TypeAlias
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from .. import labels
 from ..errors import TruthError
@@ -28,6 +28,7 @@ from .classes import WNID, Classes, How, NoClassError
 from .texts import MAX_BYTES, content, lines, text
 
 Found: TypeAlias = tuple[int, How]
+_T = TypeVar("_T")
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CAFFE = re.compile(r"(.*[^\s,;\"])[ ]+([0-9]{1,9})")
@@ -54,9 +55,7 @@ def read(path: Path, classes: Classes, *, order: Path | None = None) -> Listed:
 
     Raises TruthError for a list that is not there, is none, or contradicts itself.
     """
-    found = text(path, content(path, MAX_BYTES))
-    if not found.strip():
-        raise TruthError(f"{path}: expected a list of labelled photos; this file is empty.")
+    found = _text(path)
     rows = lines(found)
     first = next(row for row in rows if row.strip()).strip()
     if _NUMBER.fullmatch(first):
@@ -67,6 +66,30 @@ def read(path: Path, classes: Classes, *, order: Path | None = None) -> Listed:
     if (match := _CAFFE.fullmatch(first)) and (not set(match[1]) & set(',;\t"') or _is_photo(match[1])):
         return _caffe(path, rows, classes)
     return _table(path, found, classes)
+
+
+def table(path: Path, find: Callable[[str], _T]) -> ByPath[_T]:
+    """Read a table of path,label, once. `find` says what a label means, and raises NoClassError for one that is none.
+
+    Raises TruthError for a table that is not there, is none, contradicts itself or has such a label.
+    """
+
+    def checked() -> Iterator[tuple[int, str, str]]:
+        for line, name, label in _rows(path, _text(path), "Expected a table of path,label."):
+            try:
+                find(label)
+            except NoClassError as error:
+                raise TruthError(f"{path}: line {line}: {error}.") from None
+            yield line, name, label
+
+    return ByPath(path, checked(), find, f"the table {path.name}")
+
+
+def _text(path: Path) -> str:
+    found = text(path, content(path, MAX_BYTES))
+    if not found.strip():
+        raise TruthError(f"{path}: expected a list of labelled photos; this file is empty.")
+    return found
 
 
 # --- A photo a line, by its number ----------------------------------------------------------------
@@ -137,7 +160,7 @@ def _caffe(path: Path, rows: list[str], classes: Classes) -> Listed:
                 "Do these count from 1?"
             )
     numbered = ((line, match[1], match[2]) for line, match in enumerate(matches, 1))
-    return _ByPath(path, numbered, find, f"Caffe's list {path.name}")
+    return ByPath(path, numbered, find, f"Caffe's list {path.name}", means=_class)
 
 
 def _table(path: Path, found: str, classes: Classes) -> Listed:
@@ -149,10 +172,15 @@ def _table(path: Path, found: str, classes: Classes) -> Listed:
             label = wnids.pop()
         return classes.must_find(label)
 
-    return _ByPath(path, _rows(path, found), find, f"the table {path.name}")
+    return ByPath(path, _rows(path, found, _FORMS), find, f"the table {path.name}", means=_class)
 
 
-def _rows(path: Path, found: str) -> Iterator[tuple[int, str, str]]:
+def _class(found: Found) -> int:
+    """What counts of it: not whether it was told by name or by number."""
+    return found[0]
+
+
+def _rows(path: Path, found: str, forms: str) -> Iterator[tuple[int, str, str]]:
     """Yield line, path and label."""
     delimiter = next((each for each in ",\t;" if _separates(found, each)), ",")
     reader = csv.reader(io.StringIO(found, newline=""), delimiter=delimiter, strict=True)
@@ -173,12 +201,12 @@ def _rows(path: Path, found: str) -> Iterator[tuple[int, str, str]]:
             if len(row) != width or not row[columns[0]] or not row[columns[1]].strip():
                 raise TruthError(
                     f"{path}: line {start}: expected {_expected(width)}, got {len(row)} columns or an empty one. "
-                    + _FORMS
+                    + forms
                 )
             yield start, row[columns[0]], row[columns[1]].strip()
     except csv.Error:
         raise TruthError(
-            f"{path}: line {line}: expected a row of CSV; its quotes or its length are amiss. " + _FORMS
+            f"{path}: line {line}: expected a row of CSV; its quotes or its length are amiss. " + forms
         ) from None
 
 
@@ -207,16 +235,28 @@ def _header(row: list[str]) -> tuple[int, int] | None:
     return (found[0][0], found[1][0]) if len(found[0]) == len(found[1]) == 1 else None
 
 
-class _ByPath:
-    """Photos by the ends of their paths: the longest end that is in the list counts."""
+class ByPath(Generic[_T]):
+    """Photos by the ends of their paths: the longest end that is in the list counts.
+
+    `rows` are line, path and label; `find` says what a label means, and `means` what of that must be alike where a
+    photo has two.
+    """
 
     def __init__(
-        self, path: Path, rows: Iterator[tuple[int, str, str]], find: Callable[[str], Found], what: str
+        self,
+        path: Path,
+        rows: Iterator[tuple[int, str, str]],
+        find: Callable[[str], _T],
+        what: str,
+        *,
+        means: Callable[[_T], object] = lambda found: found,
     ) -> None:
         self.what = what
         self._path = path
         self._find = functools.cache(find)
+        self._means = means
         self._labels: dict[str, str] = {}
+        self._names: dict[str, str] = {}
         self._example = ""
         folder = os.path.abspath(path.parent)  # noqa: PTH100
         first: dict[str, int] = {}
@@ -229,17 +269,29 @@ class _ByPath:
                     f"in one, {label!r} in the other."
                 )
             self._labels.setdefault(key, label)
+            self._names.setdefault(key, name)
             first.setdefault(key, line)
         self._lines = first
         self._taken: dict[str, str] = {}
 
     def _same(self, one: str, other: str) -> bool:
         try:
-            return one == other or self._find(one)[0] == self._find(other)[0]
+            return one == other or self._means(self._find(one)) == self._means(self._find(other))
         except NoClassError:
             return False
 
-    def __call__(self, photo: str) -> Found:
+    @property
+    def unused(self) -> int:
+        """How many of the photos in the list nobody has asked for, so far."""
+        return len(self._labels) - len(self._taken)
+
+    def entries(self) -> Iterator[tuple[str, _T]]:
+        """Yield each path as the list has it, and what its label means, in the list's order."""
+        for key, name in self._names.items():
+            yield name, self._find(self._labels[key])
+
+    def __call__(self, photo: str) -> _T:
+        """Return what the label of the photo of this path means. Raises TruthError where the list does not say."""
         key = next((each for each in _ends(photo) if each in self._labels), None)
         if key is None:
             never = "" if self._taken else " None of the photos so far is in it: is it the list of these?"

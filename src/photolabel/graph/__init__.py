@@ -13,21 +13,22 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import protobuf, weights
-from .errors import InvalidModelError, InvalidWeightsError, WeightsMismatchError
+from .. import protobuf, weights
+from ..errors import InvalidModelError, InvalidWeightsError, WeightsMismatchError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from .models import Normalisation
-    from .spec import Layer, Spec
-    from .weights import Arrays
+    from ..models import Normalisation
+    from ..spec import Layer, Spec
+    from ..weights import Arrays
 
 INPUT, NORMALISED, LOGITS, PROBABILITIES, FEATURES = "pixels", "normalised", "logits", "probabilities", "features"
+FAMILIARITY = "familiarity"  # the second output of a taught network: how near a photo is to those of its classes
 _OPSET, _IR_VERSION = 17, 8  # old enough for every runtime of the last years
 
 
@@ -71,18 +72,26 @@ def build(
     )
     model.ClearField("graph")
     helper.set_model_props(model, dict(describe))
-    yield from _serialize(model, graph, drawing.constants)
+    yield from serialized(model, graph, drawing.constants)
 
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH, _GRAPH_INITIALIZER, _TENSOR_RAW_DATA = 7, 5, 9
 
 
-def _serialize(model: Any, graph: Any, constants: dict[str, Any]) -> Iterator[bytes | memoryview]:
-    """The bytes of `model` holding `graph` holding `constants`, without ever holding them all.
+def serialized(
+    model: Any,
+    graph: Any,
+    constants: Mapping[str, NDArray[Any]],
+    *,
+    copied: Iterable[bytes] = (),
+    copied_bytes: int = 0,
+) -> Iterator[bytes | memoryview]:
+    """Yield the bytes of `model` holding `graph` holding `constants`, without ever holding them all.
 
     protobuf would copy 553 MB of weights into messages and again into bytes, 3 GB at the peak. But a message is its
-    fields one after the other, so the weights are written as fields of the graph straight from their arrays.
+    fields one after the other, so the weights are written as fields of the graph straight from their arrays. `copied`
+    are other fields of the graph, `copied_bytes` in all, that stand in another file as they are to stand here.
     """
     from onnx import TensorProto, helper
 
@@ -93,8 +102,9 @@ def _serialize(model: Any, graph: Any, constants: dict[str, Any]) -> Iterator[by
         tensor = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype))
         head = tensor.SerializeToString(deterministic=True) + _field(_TENSOR_RAW_DATA, array.nbytes)
         heads[name] = _field(_GRAPH_INITIALIZER, len(head) + array.nbytes) + head
-    size = len(inner) + sum(len(heads[name]) + array.nbytes for name, array in constants.items())
+    size = len(inner) + copied_bytes + sum(len(heads[name]) + array.nbytes for name, array in constants.items())
     yield outer + _field(_MODEL_GRAPH, size) + inner
+    yield from copied
     for name, array in constants.items():
         yield heads[name]
         yield _little_endian(array)
