@@ -275,3 +275,30 @@ def test_it_ends_after_the_batch_that_it_is_at(tiny: Path, photo: Path) -> None:
             assert await asyncio.to_thread(partial(way.join, 30))
 
         run(work)
+
+
+def test_an_errand_has_its_turn_between_batches(tiny: Path, photo: Path) -> None:
+    with photolabel.load(tiny) as inner:
+        held, done = Held(inner), []
+
+        async def work() -> None:
+            way, data = batcher(held, Here()), photo.read_bytes()
+            photos = [asyncio.ensure_future(way.predict(data, None, ASKED))]
+            await turns(held.at_work.is_set)
+            photos.append(asyncio.ensure_future(way.predict(data, None, ASKED)))
+            await asyncio.sleep(0)
+            kept = asyncio.ensure_future(way.run(lambda each: done.append((each, list(held.batches)))))
+            left = asyncio.ensure_future(way.run(lambda _: done.append("left")))
+            fails = asyncio.ensure_future(way.run(lambda each: 1 // len([])))
+            await asyncio.sleep(0)
+            photos.append(asyncio.ensure_future(way.predict(data, None, ASKED)))
+            await asyncio.sleep(0)
+            left.cancel()
+            held.let()
+            await asyncio.gather(*photos, kept)
+            with pytest.raises(ZeroDivisionError):
+                await fails
+            assert left.cancelled()
+
+        run(work)
+        assert done == [(held, [1, 1])] and held.batches == [1, 1, 1]

@@ -11,12 +11,12 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import UsageError
 from ..sources import Item
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ..images import Limits, Recipe
     from ..prediction import Prediction
     from ..prepared import Prepared
+
+
+_T = TypeVar("_T")
 
 
 class Decoders(Protocol):
@@ -55,6 +58,14 @@ class _Job:
     prepared: Prepared | None = None
 
 
+@dataclass(eq=False, slots=True)
+class _Errand:
+    """Something else than naming that the network is needed for; `answer` is as a photo's."""
+
+    work: Callable[[Classifier], Any]
+    answer: asyncio.Future[Any]
+
+
 class Batcher:
     """The way through one classifier; started at once. To be made in a running event loop, and closed."""
 
@@ -62,7 +73,8 @@ class Batcher:
         self._classifier, self._decoders, self._limits, self._wait = classifier, decoders, limits, wait
         self._most = max(1, inputs // sum(recipe.inputs for recipe in classifier.recipes))  # photos
         self._loop = asyncio.get_running_loop()
-        self._decoded: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._decoded: queue.SimpleQueue[_Job | _Errand | None] = queue.SimpleQueue()
+        self._errand: _Errand | None = None  # that came while a batch was gathered
         self._lock = threading.Lock()
         self._coming = 0  # photos that are being decoded, or wait for it
         self._running_since: float | None = None
@@ -87,6 +99,17 @@ class Batcher:
             return await job.answer
         finally:
             decoding.cancel()  # does nothing to one that is done
+
+    async def run(self, work: Callable[[Classifier], _T]) -> _T:
+        """Return what `work` returns, called with the classifier in the network's thread, in its turn.
+
+        Cancelled before its turn, it is not called. Raises what `work` raises. What it decodes it decodes in this
+        process, so it should be given what a worker prepared.
+        """
+        errand = _Errand(work, self._loop.create_future())
+        self._decoded.put(errand)
+        found: _T = await errand.answer
+        return found
 
     @property
     def running_for(self) -> float:
@@ -129,9 +152,22 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._gather():
             self._running_since = time.monotonic()
-            self._name(batch)
+            if isinstance(batch, _Errand):
+                self._do(batch)
+            else:
+                self._name(batch)
             self._running_since = None
             del batch  # its pixels shall not wait for the next photo
+
+    def _do(self, errand: _Errand) -> None:
+        if errand.answer.cancelled():
+            return
+        answer: Any
+        try:
+            answer = errand.work(self._classifier)
+        except BaseException as error:  # whatever it is, it is for whoever waits
+            answer = error
+        self._settle([errand], [answer])
 
     def _name(self, batch: Sequence[_Job]) -> None:
         """Name what is in these photos, those of which the same is asked together."""
@@ -142,11 +178,14 @@ class Batcher:
         for jobs in alike.values():
             self._run(jobs)
 
-    def _gather(self) -> list[_Job]:
-        """The next photos, at least one; none at the end."""
-        first = self._decoded.get()
+    def _gather(self) -> list[_Job] | _Errand:
+        """The next photos, at least one, or the next errand; nothing at the end."""
+        first = self._decoded.get() if self._errand is None else self._errand
+        self._errand = None
         if first is None:
             return []
+        if isinstance(first, _Errand):
+            return first
         batch, until = [first], time.monotonic() + self._wait
         while len(batch) < self._most:
             try:
@@ -156,6 +195,9 @@ class Batcher:
                 break
             if job is None:
                 self._decoded.put(None)  # the end, after this batch
+                break
+            if isinstance(job, _Errand):
+                self._errand = job  # after this batch
                 break
             batch.append(job)
         return batch
@@ -174,12 +216,12 @@ class Batcher:
             job.prepared = None
         self._settle(jobs, answers)
 
-    def _settle(self, jobs: Sequence[_Job], answers: Sequence[Prediction | BaseException]) -> None:
+    def _settle(self, jobs: Sequence[_Job | _Errand], answers: Sequence[Any]) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it those who waited
             self._loop.call_soon_threadsafe(_settle, jobs, answers)
 
 
-def _settle(jobs: Sequence[_Job], answers: Sequence[Prediction | BaseException]) -> None:
+def _settle(jobs: Sequence[_Job | _Errand], answers: Sequence[Any]) -> None:
     for job, answer in zip(jobs, answers, strict=True):
         if job.answer.done():
             continue
