@@ -101,6 +101,12 @@ class Held(Classifier):
         return self._inner.predict(batch, top=top, sure=sure, coverage=coverage)
 
 
+def client_at(client: httpx.AsyncClient, address: str) -> httpx.AsyncClient:
+    """Another client of the application that `here` gave one of, which calls from an address."""
+    app = client._transport.app  # type: ignore[attr-defined]
+    return httpx.AsyncClient(transport=httpx.ASGITransport(app, client=(address, 1)), base_url=HOST)
+
+
 def problem(response: httpx.Response) -> str:
     """The code of a problem, which is one in every respect."""
     assert response.headers["content-type"] == "application/problem+json"
@@ -127,11 +133,13 @@ FORM = {"content-type": "multipart/form-data; boundary=b"}
 class Wire:
     """A connection on which anything can be said."""
 
-    def __init__(self, port: int, seconds: float = 30, buffer: int | None = None) -> None:
+    def __init__(self, port: int, seconds: float = 30, buffer: int | None = None, source: str | None = None) -> None:
         self.socket = socket.socket()
         self.socket.settimeout(seconds)
         if buffer is not None:  # before it is connected, or it is too late
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        if source is not None:
+            self.socket.bind((source, 0))
         self.socket.connect(("127.0.0.1", port))
         self._kept = b""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from photolabel.server import turns
 from photolabel.server.admission import Admission
 from photolabel.server.problems import RefusedError
 
@@ -69,3 +70,30 @@ def test_it_is_never_said_to_come_back_in_an_hour() -> None:
         clock.now += 1000
     with house.admitted(64):
         assert house.retry_after == 60
+
+
+def test_one_caller_leaves_room_for_others() -> None:
+    house = Admission(photos=4, held=10, caller_photos=2, caller_held=6)
+    with turns.answering("10.0.0.1"), house.admitted(2), house.holding() as hold:
+        hold(6)
+        with turns.answering("10.0.0.1"):  # another request of theirs
+            with pytest.raises(RefusedError, match="queue-full") as caught:
+                house.check()
+            assert "Of this address 2 photos" in caught.value.problem.detail
+            with house.holding() as more, pytest.raises(RefusedError, match="queue-full") as caught:
+                more(1)
+            assert "of this address" in caught.value.problem.detail
+        for other in ("10.0.0.2", "127.0.0.1", None):
+            with turns.answering(other), house.admitted(2), house.holding() as more:
+                more(4)
+    assert house.photos == house.held == 0
+    assert not house._photos._callers and not house._held._callers
+    with turns.answering("10.0.0.1"), house.admitted(2):  # what was given back can be had again
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", None, "/run/socket"])
+def test_whoever_may_be_many_may_have_all(address: str | None) -> None:
+    house = Admission(photos=4, held=10, caller_photos=1, caller_held=1)
+    with turns.answering(address), house.admitted(4), house.holding() as hold:
+        hold(10)

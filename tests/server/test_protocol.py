@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 import photolabel
-from photolabel.server import Settings
+from photolabel.server import Settings, turns
 from photolabel.server.protocol import Gate, connections
 
 from crews import eventually
@@ -63,6 +63,11 @@ def still_answers(port: int) -> None:
     with Wire(port) as wire:
         wire.say(get())
         assert wire.answer()[0] == 200
+
+
+def answers(come: Callable[[], Wire]) -> bool:
+    with come() as wire:
+        return wire.answer()[0] == 200
 
 
 # -- what works
@@ -297,6 +302,32 @@ def test_the_longest_idle_connection_makes_room(port: int) -> None:
     finally:
         for wire in idle:
             wire.socket.close()
+
+
+def test_one_address_leaves_room_for_others(held: Held, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "is_shared", lambda caller: caller == "127.0.0.1")  # the others are told apart
+    with there(held, LONG) as (port, _), ExitStack() as wires:
+
+        def come(source: str, say: bytes) -> Wire:
+            wire = wires.enter_context(Wire(port, source=source))
+            wire.say(say)
+            return wire
+
+        first = come("127.0.0.2", get())
+        assert first.answer()[0] == 200
+        come("127.0.0.2", b"GET /")  # its share is two
+        third = come("127.0.0.2", get())
+        assert third.answer()[0] == 200
+        assert first.ended()  # the one that was idle made room
+        third.say(b"GET")
+        fourth = come("127.0.0.2", b"")
+        status, headers, body = fourth.answer()
+        assert (status, code(body), headers["retry-after"]) == (503, "unavailable", "5")
+        fourth.socket.close()
+        assert come("127.0.0.3", get()).answer()[0] == 200
+        assert come("127.0.0.1", get()).answer()[0] == 200
+        third.socket.close()
+        assert eventually(lambda: answers(lambda: come("127.0.0.2", get())))  # what was given back can be had again
 
 
 def test_where_none_is_idle_there_is_no_room(held: Held) -> None:

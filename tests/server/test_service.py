@@ -15,7 +15,7 @@ from photolabel.server import Settings
 from photolabel.server.problems import GoneError
 
 from crews import nothing_left
-from services import FORM, PHOTO_PART, Held, form, here, problem
+from services import FORM, PHOTO_PART, Held, client_at, form, here, problem
 
 SETTINGS = Settings(workers=1, queue=3, files=3)
 
@@ -92,6 +92,45 @@ def test_memory_for_bodies_is_bounded(tiny: Path, photo: Path) -> None:
         assert (await first).status_code == 200
 
     held(tiny, work, replace(SETTINGS, held_bytes=len(data) + 10))
+
+
+def test_one_address_leaves_room_for_others(tiny: Path, photo: Path) -> None:
+    data = photo.read_bytes()
+    body = form([(PHOTO_PART, data)] * 3)
+
+    async def work(client: Any, service: Any, classifier: Held) -> None:
+        async with client_at(client, "10.0.0.1") as much, client_at(client, "10.0.0.2") as little:
+            tasks = [asyncio.ensure_future(much.post("/v1/classify/batch", content=body, headers=FORM))]
+            await turns(lambda: service.admission.photos == 3)
+            refused = await much.post("/v1/classify", content=data)
+            assert (refused.status_code, problem(refused)) == (429, "queue-full")
+            tasks.append(asyncio.ensure_future(little.post("/v1/classify", content=data)))
+            await turns(lambda: service.admission.photos == 4)
+            classifier.let()
+            assert [each.status_code for each in await asyncio.gather(*tasks)] == [200] * 2
+
+    held(tiny, work, replace(SETTINGS, queue=6))
+
+
+def test_a_lone_photo_is_answered_before_the_batches_of_another(tiny: Path, photo: Path) -> None:
+    """Whoever sends batches without pause delays others by what is on its way, not by all that waits."""
+    data = photo.read_bytes()
+    body = form([(PHOTO_PART, data)] * 32)
+
+    async def work(client: Any, service: Any, classifier: Held) -> None:
+        async with client_at(client, "10.0.0.1") as much, client_at(client, "10.0.0.2") as little:
+            batch = asyncio.ensure_future(much.post("/v1/classify/batch", content=body, headers=FORM))
+            await turns(classifier.at_work.is_set)
+            lone = asyncio.ensure_future(little.post("/v1/classify", content=data))
+            await turns(lambda: service.admission.photos == 33)
+            classifier.let()
+            assert (await lone).status_code == 200
+            assert not batch.done()
+            named = sum(classifier.batches)
+            assert (await batch).status_code == 200
+            assert sum(classifier.batches) == 33 and named <= 20  # at its turn 9 were on their way, of 32
+
+    held(tiny, work, Settings(workers=1))
 
 
 def test_whoever_goes_makes_room(tiny: Path, photo: Path) -> None:

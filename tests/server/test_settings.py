@@ -33,6 +33,8 @@ def test_the_defaults_make_sense() -> None:
         {"head_seconds": float("inf")},
         {"head_seconds": "1"},
         {"files": 9, "queue": 8},
+        {"share": 0.0},
+        {"share": 1.5},
         {"api_keys": ("short",)},
         {"api_keys": ("with a blank in it",)},
         {"api_keys": ("k" * 16 + "é",)},
@@ -64,3 +66,11 @@ def test_a_key_is_in_no_message() -> None:
         Settings(api_keys=("secret-but-short",), hosts=("*", "a:1"))
     assert "secret-but-short" not in str(caught.value)
     assert "secret" not in repr(Settings(api_keys=("secret-and-long-enough",)))
+
+
+def test_the_share_of_one_address_holds_what_one_request_may_be() -> None:
+    made = Settings(queue=40, share=0.5, connections=10, held_bytes=10**9)
+    assert (made.caller_photos, made.caller_connections, made.caller_bytes) == (32, 5, 5 * 10**8)
+    assert Settings(share=0.01, connections=10).caller_connections == 1
+    assert Settings(share=0.01).caller_photos == Settings().files
+    assert Settings(share=0.01).caller_bytes == Settings().largest

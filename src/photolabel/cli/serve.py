@@ -107,7 +107,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         hosts=tuple(name.lower() for name in args.allow_host),
         origins=tuple(origin.lower() for origin in args.allow_origin),
         queue=args.queue,
-        files=min(defaults.files, args.queue),
+        files=min(defaults.files, max(1, args.queue // 2)),
         workers=args.workers,
         pixels=args.max_pixels or defaults.pixels,
     )

@@ -5,8 +5,8 @@
 
 From the outside in: `protocol` is HTTP itself with its limits, `guard` what stands before every route, `routes` and
 `health` what is answered, `forms` and `queries` how a request is read, `service` what an application holds, `admission`
-how much may be in the house, and `batching` the way of a photo through decoders and network. `schemas` and `describing`
-say what it does; `app` puts it together.
+how much may be in the house, `turns` who is next, and `batching` the way of a photo through decoders and network.
+`schemas` and `describing` say what it does; `app` puts it together.
 """
 
 from __future__ import annotations

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from . import turns
 from .problems import RefusedError, refused
 
 _MOST_RETRY = 60  # seconds: what is to be done by then is not known so far ahead
@@ -14,18 +16,43 @@ _WEIGHT = 0.2  # of the newest measure in the pace
 
 
 class Admission:
-    """Counts what is in the house, and how fast it leaves; whoever comes when it is full is refused at once."""
+    """Counts what is in the house, and how fast it leaves; whoever comes when it is full is refused at once.
 
-    def __init__(self, *, photos: int, held: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._most_photos, self._most_held, self._clock = photos, held, clock
+    One caller (see `turns`) may have `caller_photos` and `caller_held` of it, so that room is left for others; one that
+    may be many, all. None: there are no such limits.
+    """
+
+    def __init__(
+        self,
+        *,
+        photos: int,
+        held: int,
+        caller_photos: int | None = None,
+        caller_held: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._photos, self._held = _Room(photos, caller_photos), _Room(held, caller_held)
+        self._clock = clock
         self._busy_since = 0.0  # when the last photo left, or the first came to an empty house
         self._pace: float | None = None
-        self.photos = self.held = 0
+
+    @property
+    def photos(self) -> int:
+        """How many photos are in the house."""
+        return self._photos.taken
+
+    @property
+    def held(self) -> int:
+        """How many bytes of bodies are."""
+        return self._held.taken
 
     def check(self, count: int = 1) -> None:
         """Raise the refusal of so many photos if there is no room: worth asking before a body is read."""
-        if self.photos + count > self._most_photos:
-            raise self._full(f"{self.photos} photos are waiting, and at most {self._most_photos} may.")
+        room, caller = self._photos, turns.current()
+        if not room.fits(count):
+            raise self._full(f"{room.taken} photos are waiting, and at most {room.most} may.")
+        if not room.fits_caller(count, caller):
+            raise self._full(f"Of this address {room.of(caller)} photos are waiting, and at most {room.each} may.")
 
     @contextmanager
     def admitted(self, count: int) -> Iterator[None]:
@@ -33,11 +60,12 @@ class Admission:
         self.check(count)
         if self.photos == 0:
             self._busy_since = self._clock()
-        self.photos += count
+        caller = turns.current()
+        self._photos.take(count, caller)
         try:
             yield
         finally:
-            self.photos -= count
+            self._photos.take(-count, caller)
             self._left(count)
 
     @contextmanager
@@ -46,19 +74,21 @@ class Admission:
 
         It raises the refusal where there is no room.
         """
-        mine = 0
+        caller, mine = turns.current(), 0
 
         def hold(count: int) -> None:
             nonlocal mine
-            if self.held + count > self._most_held:
+            if not self._held.fits(count):
                 raise self._full("The photos that are being received take all the memory that is for them.")
-            self.held += count
+            if not self._held.fits_caller(count, caller):
+                raise self._full("The photos of this address take all the memory that one address may have.")
+            self._held.take(count, caller)
             mine += count
 
         try:
             yield hold
         finally:
-            self.held -= mine
+            self._held.take(-mine, caller)
 
     @property
     def retry_after(self) -> int:
@@ -73,3 +103,28 @@ class Admission:
 
     def _full(self, why: str) -> RefusedError:
         return refused("queue-full", f"{why} Ask again later.", {"retry-after": str(self.retry_after)})
+
+
+class _Room:
+    """Something that there is so much of, and what of it each caller has."""
+
+    def __init__(self, most: int, each: int | None) -> None:
+        self.most, self.each = most, each
+        self.taken = 0
+        self._callers: Counter[str] = Counter()
+
+    def fits(self, count: int) -> bool:
+        return self.taken + count <= self.most
+
+    def fits_caller(self, count: int, request: turns.Request) -> bool:
+        return request.shared or self.each is None or self.of(request) + count <= self.each
+
+    def of(self, request: turns.Request) -> int:
+        return 0 if request.caller is None else self._callers[request.caller]
+
+    def take(self, count: int, request: turns.Request) -> None:
+        self.taken += count
+        if request.caller is not None:
+            self._callers[request.caller] += count
+            if not self._callers[request.caller]:  # whoever has left is forgotten
+                del self._callers[request.caller]

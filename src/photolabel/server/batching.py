@@ -3,6 +3,8 @@
 A photo is decoded as soon as a worker is free. The network takes what is decoded by then: while it is at work a batch
 gathers by itself, and where it is idle it waits only for photos that are being decoded already, and no longer than a
 few milliseconds; a lone photo does not wait at all. What is said of a photo does not depend on those beside it.
+
+No more photos are on their way than keep decoders and network busy. The others wait for their turns, see `turns`.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from ..errors import UsageError
 from ..sources import Item
 from .problems import UNAVAILABLE, RefusedError
+from .turns import Turns
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -67,11 +70,25 @@ class _Errand:
 
 
 class Batcher:
-    """The way through one classifier; started at once. To be made in a running event loop, and closed."""
+    """The way through one classifier; started at once. To be made in a running event loop, and closed.
 
-    def __init__(self, classifier: Classifier, decoders: Decoders, *, limits: Limits, inputs: int, wait: float) -> None:
+    `decoding` is how many photos are decoded at the same time.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        decoders: Decoders,
+        *,
+        limits: Limits,
+        inputs: int,
+        wait: float,
+        decoding: int = 1,
+    ) -> None:
         self._classifier, self._decoders, self._limits, self._wait = classifier, decoders, limits, wait
         self._most = max(1, inputs // sum(recipe.inputs for recipe in classifier.recipes))  # photos
+        # As many as are decoded, make the next batch, and are in the network.
+        self._turns = Turns(decoding + 2 * self._most)
         self._loop = asyncio.get_running_loop()
         self._decoded: queue.SimpleQueue[_Job | _Errand | None] = queue.SimpleQueue()
         self._errand: _Errand | None = None  # that came while a batch was gathered
@@ -87,13 +104,16 @@ class Batcher:
 
         Cancelled, it takes its photo out of the way. Raises `RefusedError` where the service is ending.
         """
+        async with self._turns.taken():
+            return await self._predict(Item(photo="", data=data), name, asked)
+
+    async def _predict(self, item: Item, name: str | None, asked: Asked) -> Prediction:
         job = _Job(name, asked, self._loop.create_future())
         try:
-            decoding = self._decoders.prepare(Item(photo="", data=data), *self._classifier.recipes, limits=self._limits)
+            decoding = self._decoders.prepare(item, *self._classifier.recipes, limits=self._limits)
         except UsageError:  # the workers are closed
             raise RefusedError(UNAVAILABLE) from None
         self._count(1)
-        del data  # it is the decoder's now
         decoding.add_done_callback(partial(self._take, job))
         try:
             return await job.answer

@@ -19,7 +19,7 @@ from urllib.parse import quote
 
 from ..errors import PhotolabelError
 from ..output import printable
-from . import problems
+from . import problems, turns
 from .problems import GoneError, Problem, RefusedError, refused
 from .settings import Settings
 from .visitors import Visitors
@@ -64,7 +64,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, _Visit(scope, receive, send, self._settings))
+            with turns.answering((scope.get("client") or (None,))[0]):
+                await self._answer(scope, _Visit(scope, receive, send, self._settings))
         else:  # there are no web sockets here
             await send({"type": "websocket.close", "code": 1008})
 

@@ -7,7 +7,8 @@ trailers come, and closes upon bytes that are still coming, so that a client may
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, cast
 
 import httptools
@@ -15,6 +16,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from . import turns
 from .problems import Problem, problem
 from .settings import Settings
 
@@ -31,17 +33,35 @@ _CROWDED = problem("unavailable", "There are too many connections. Ask again lat
 
 
 class Gate:
-    """The connections of a server that wait for nothing, the longest idle first; there room is made for others."""
+    """The connections of a server, by callers; and those that wait for nothing, the longest idle first."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.idle: dict[Connection, None] = {}
+        self._callers: Counter[str] = Counter()
 
-    def make_room(self) -> bool:
-        """Close the connection that has been idle for the longest; return whether there was one."""
-        if not self.idle:
+    def enter(self, connection: Connection, count: int) -> bool:
+        """Count a connection, the last of so many; return whether there is room for it, which is made if it can be."""
+        caller = connection.caller
+        if caller is not None:
+            self._callers[caller] += 1
+            if not turns.is_shared(caller) and self._callers[caller] > self.settings.caller_connections:
+                return self._make_room(each for each in self.idle if each.caller == caller)
+        return count <= self.settings.connections or self._make_room(iter(self.idle))
+
+    def leave(self, connection: Connection) -> None:
+        """Count it no more."""
+        self.idle.pop(connection, None)
+        if (caller := connection.caller) is not None:
+            self._callers[caller] -= 1
+            if not self._callers[caller]:  # whoever has left is forgotten
+                del self._callers[caller]
+
+    def _make_room(self, idle: Iterator[Connection]) -> bool:
+        """Close the first of these, if there is one."""
+        oldest = next(idle, None)
+        if oldest is None:
             return False
-        oldest = next(iter(self.idle))
         del self.idle[oldest]
         oldest.transport.close()
         return True
@@ -108,6 +128,7 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self._settings = self.gate.settings
+        self.caller: str | None = None
         self._deadline: asyncio.TimerHandle | None = None  # of what is awaited from the client
         self._taking: asyncio.TimerHandle | None = None  # of what the client is sent
         self._deaf = False  # what comes is passed over
@@ -122,14 +143,15 @@ class Connection(HttpToolsProtocol):
         """Take a connection, if there is room for it."""
         super().connection_made(cast("asyncio.Transport", _Transport(transport, self._deafen)))
         self._wait(self._settings.head_seconds, self._hang_up)
-        if len(self.connections) > self._settings.connections and not self.gate.make_room():
+        self.caller = turns.caller(self.client[0] if self.client else None)
+        if not self.gate.enter(self, len(self.connections)):
             self._refuse(_CROWDED)
             return
         self.gate.idle[self] = None
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Tell all who answer on it that nobody listens any more."""
-        self.gate.idle.pop(self, None)
+        self.gate.leave(self)
         self.resume_writing()
         for cycle in self._unanswered():  # uvicorn tells the last one only
             cycle.disconnected = True

@@ -50,7 +50,12 @@ class Service:
         self.settings = settings
         self.classifiers: Mapping[str, Classifier] = table
         self.default = next(iter(table))
-        self.admission = Admission(photos=settings.queue, held=settings.held_bytes)
+        self.admission = Admission(
+            photos=settings.queue,
+            held=settings.held_bytes,
+            caller_photos=settings.caller_photos,
+            caller_held=settings.caller_bytes,
+        )
         self.draining = False
         # Made once: they do not change, there may be thousands of labels, and a digest may want a whole file read.
         self._labels = {name: _labels(classifier) for name, classifier in table.items()}
@@ -66,7 +71,8 @@ class Service:
         from ..workers import Crew
 
         settings = self.settings
-        self._crew = Crew(settings.workers or available_threads(), seconds=settings.photo_seconds)
+        workers = settings.workers or available_threads()
+        self._crew = Crew(workers, seconds=settings.photo_seconds)
         for name, classifier in self.classifiers.items():
             limits = replace(
                 classifier.limits,
@@ -74,7 +80,12 @@ class Service:
                 file_bytes=min(classifier.limits.file_bytes, settings.body_bytes),
             )
             self._batchers[name] = Batcher(
-                classifier, self._crew, limits=limits, inputs=settings.batch, wait=settings.wait_seconds
+                classifier,
+                self._crew,
+                limits=limits,
+                inputs=settings.batch,
+                wait=settings.wait_seconds,
+                decoding=workers,
             )
 
     def drain(self) -> None:

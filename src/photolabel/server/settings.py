@@ -50,6 +50,7 @@ class Settings:
     connections: int = 1000  # idle ones cost a few kB each; the oldest idle one makes room for a new one
     queue: int = 64  # photos between their arrival and their answer: some seconds of work for VGG16
     held_bytes: int = 256 * _MB  # of bodies in memory, those that still come included
+    share: float = 0.5  # of all three that one address may have; of this machine's own, where a proxy may be, all
     batch: int = 4  # inputs in one run of the network: more gain little, and keep those who come next waiting
     wait_seconds: float = 0.005  # that an idle network waits for photos which are being decoded
     workers: int | None = None  # processes that decode; None: one a processor
@@ -70,6 +71,8 @@ class Settings:
                 _check_seconds(each.name, value)
         if self.workers is not None:
             _check_whole("workers", self.workers, most=256)
+        if not 0 < self.share <= 1:
+            raise UsageError(f"share={self.share!r}: expected a share above 0 and at most 1.")
         if self.files > self.queue:
             raise UsageError(f"files={self.files}: expected at most queue={self.queue}, for they wait there together.")
         for key in self.api_keys:
@@ -89,6 +92,21 @@ class Settings:
     def largest(self) -> int:
         """The most bytes that any body may have."""
         return max(self.body_bytes, self.batch_bytes) + self.form_bytes
+
+    @property
+    def caller_photos(self) -> int:
+        """The most photos of one address that may wait at once: its share, but a whole batch in any case."""
+        return max(int(self.queue * self.share), self.files)
+
+    @property
+    def caller_connections(self) -> int:
+        """The most connections of one address."""
+        return max(int(self.connections * self.share), 1)
+
+    @property
+    def caller_bytes(self) -> int:
+        """The most bytes of one address that may be in memory: its share, but a whole body in any case."""
+        return max(int(self.held_bytes * self.share), self.largest)
 
 
 def check_key(key: object) -> None:
