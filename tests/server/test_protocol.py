@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -143,6 +144,19 @@ def test_a_second_head_has_its_time_too(quick: int) -> None:
         assert wire.answer()[0] == 200
         wire.say(b"GET / HT")
         assert wire.answer()[0] == 408
+
+
+@pytest.mark.parametrize("first", [get(), post(b"no photo"), post(b"no photo", headers={"Expect": "100-continue"})])
+def test_a_head_that_comes_with_the_end_of_another_request_has_its_time_only(quick: int, first: bytes) -> None:
+    with Wire(quick) as wire:
+        wire.say(first + b"GET / HTTP/1.1\r\n")
+        while wire.answer()[0] == 100:
+            pass
+        began = time.monotonic()
+        with pytest.raises(OSError):
+            while time.monotonic() < began + 30:
+                wire.say(b"x")
+                time.sleep(0.1)
 
 
 def test_silence_ends(quick: int) -> None:
@@ -470,6 +484,63 @@ def test_no_refusal_is_said_in_the_middle_of_an_answer() -> None:
 
     said = asyncio.run(work())
     assert said.endswith(b"half") and b"400" not in said
+
+
+class Reset(asyncio.Transport):
+    """A transport whose other side has reset the connection, which only shows when it is told to end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said, self.aborted, self._eof = b"", False, False
+
+    def write(self, data: Any) -> None:
+        if self._eof:
+            raise RuntimeError("Cannot call write() after write_eof()")
+        self.said += data
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        self._eof = True
+        raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+
+    def is_closing(self) -> bool:
+        return self.aborted
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def resume_reading(self) -> None:
+        pass
+
+
+def test_an_answer_to_a_connection_that_was_reset_is_no_mistake() -> None:
+    """As fuzzing found: what was malformed is refused, the end of the connection fails, and a route answers then."""
+    failed: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await receive()
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+            await send({"type": "http.response.body"})
+        except RuntimeError as error:
+            failed.append(str(error))
+
+    async def work() -> bytes:
+        config = uvicorn.Config(app, http=connections(Gate(LONG)), ws="none", lifespan="off", log_config=None)
+        config.load()
+        made: Any = config.http_protocol_class
+        protocol, transport = made(config, ServerState(), {}), Reset()
+        protocol.connection_made(transport)
+        protocol.data_received(b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\n")
+        await asyncio.gather(*protocol.tasks)
+        assert transport.aborted
+        protocol.connection_lost(None)
+        return transport.said
+
+    assert b" 400 " in asyncio.run(work())
+    assert not failed
 
 
 # -- who goes

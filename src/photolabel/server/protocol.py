@@ -89,8 +89,12 @@ class _Transport:
             return
         self._closing = True
         if self._deafen() and self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
-            self._transport.resume_reading()
+            try:
+                self._transport.write_eof()
+            except OSError:  # the other side has reset the connection, and will never read anything
+                self._transport.abort()
+            else:
+                self._transport.resume_reading()
         else:
             self._transport.close()
 
@@ -167,11 +171,9 @@ class Connection(HttpToolsProtocol):
             if self._passed_over > _LINGER_BYTES:
                 self.transport.abort()
             return
-        self.gate.idle.pop(self, None)
         self._unset_keepalive_if_required()
-        if not (self._in_body or self._in_head or self._head_is_due):  # blank lines are not a beginning yet
-            self._head_is_due = True
-            self._wait(self._settings.head_seconds, self._head_is_late)
+        if not (self._in_body or self._in_head):  # blank lines are not a beginning yet
+            self._begin_head()
         self._wire += len(data)
         try:
             self.parser.feed_data(data)
@@ -194,6 +196,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_head, self._in_body = True, False
         self._wire = self._own = 0
+        self._begin_head()  # it may have come with the end of the one before it
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is passed over, for nobody here asks for it."""
@@ -246,6 +249,13 @@ class Connection(HttpToolsProtocol):
 
     def _unanswered(self) -> list[RequestResponseCycle]:
         return [cycle for cycle in self._cycles if not cycle.response_complete]
+
+    def _begin_head(self) -> None:
+        """Have a head come in time, from its first byte on."""
+        self.gate.idle.pop(self, None)
+        if not self._head_is_due:
+            self._head_is_due = True
+            self._wait(self._settings.head_seconds, self._head_is_late)
 
     def _head_is_late(self) -> None:
         self._break_off(_SLOW)
