@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import socket
@@ -59,6 +60,23 @@ def there(classifiers: Any, settings: Settings | None = None) -> Iterator[tuple[
         assert not thread.is_alive()
 
 
+class Asking:
+    """An application that answers one request after the other, in a loop of its own."""
+
+    def __init__(self, classifiers: Any, settings: Settings) -> None:
+        self._runner = asyncio.Runner()
+        self._there = here(classifiers, settings)
+        self.client, self.service = self._runner.run(self._there.__aenter__())
+
+    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
+        response: httpx.Response = self._runner.run(self.client.request(method, path, **options))
+        return response
+
+    def close(self) -> None:
+        self._runner.run(self._there.__aexit__(None, None, None))
+        self._runner.close()
+
+
 class Held(Classifier):
     """A classifier whose network works on a batch only when it is let; it tells of which batches it had."""
 
@@ -113,6 +131,8 @@ def problem(response: httpx.Response) -> str:
     document = response.json()
     assert document["status"] == response.status_code
     assert document["type"] == f"urn:photolabel:problem:{document['code']}"
+    if response.request.url.path.startswith("/v2"):
+        assert document.pop("error") == f"{document['title']}. {document['detail']}"
     assert set(document) == {"type", "title", "status", "detail", "code"}
     return str(document["code"])
 

@@ -51,6 +51,7 @@ LATE = {
     "server/app.py",
     "server/forms.py",
     "server/health.py",
+    "server/inference.py",
     "server/protocol.py",
     "server/routes.py",
     "server/running.py",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 import io
@@ -14,7 +13,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -27,7 +25,7 @@ from photolabel.server import Settings, create_app, schemas
 from photolabel.server.guard import KEYLESS
 
 from conftest import ROOT
-from services import FORM, HOST, PHOTO_PART, form, here, misbehaving, problem
+from services import FORM, HOST, PHOTO_PART, Asking, form, misbehaving, problem
 
 SETTINGS = Settings(workers=1, files=3, top=50, body_bytes=200_000, pixels=1_000_000)
 COFFEE = (ROOT / "samples" / "coffee.jpg").read_bytes()
@@ -37,23 +35,6 @@ COFFEE = (ROOT / "samples" / "coffee.jpg").read_bytes()
 def classifiers(tiny: Path) -> Iterator[dict[str, Classifier]]:
     with photolabel.load(tiny) as small, photolabel.load(BUNDLED) as bundled:
         yield {"tiny": small, BUNDLED: bundled}
-
-
-class Asking:
-    """An application that answers one request after the other, in a loop of its own."""
-
-    def __init__(self, classifiers: Any, settings: Settings) -> None:
-        self._runner = asyncio.Runner()
-        self._there = here(classifiers, settings)
-        self.client, self.service = self._runner.run(self._there.__aenter__())
-
-    def __call__(self, method: str, path: str, **options: Any) -> httpx.Response:
-        response: httpx.Response = self._runner.run(self.client.request(method, path, **options))
-        return response
-
-    def close(self) -> None:
-        self._runner.run(self._there.__aexit__(None, None, None))
-        self._runner.close()
 
 
 @pytest.fixture(scope="module")
@@ -282,8 +263,13 @@ def test_every_operation_says_what_it_may_answer(ask: Asking) -> None:
             assert {str(status) for status in schemas.ALWAYS} <= statuses and "200" in statuses
             assert operation["summary"]
             for status, response in operation["responses"].items():
-                (media_type,) = response["content"]
+                media_type, *others = response["content"]
                 assert media_type == ("application/json" if status == "200" else "application/problem+json")
+                assert others == (
+                    ["application/octet-stream"]
+                    if "Inference-Header-Content-Length" in response.get("headers", ())
+                    else []
+                )
                 assert response["description"]
     for path in ("/v1/classify", "/v1/classify/batch"):
         assert {"404", "429"} <= set(paths[path]["post"]["responses"])

@@ -11,16 +11,19 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from .. import __version__
-from . import describing, health, problems, routes, schemas
+from . import describing, health, inference, problems, routes, schemas, tensor_schemas
 from .guard import Guard
+from .places import Places
 from .service import Service
 from .settings import Settings
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
 
+_OPENAPI = "/openapi.json"
 # What FastAPI would do of itself: look for a collector of traces. Versions before it did ignore this.
 _QUIET: Any = {"auto_configure": False, "tracing": False, "metrics": False, "logs": False}
 
@@ -48,15 +51,16 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
         version=__version__,
         summary="Names what is in photographs.",
         lifespan=lifespan,
-        openapi_url="/openapi.json" if settings.docs else None,
+        openapi_url=_OPENAPI if settings.docs else None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         telemetry=_QUIET,
     )
     app.state.service = service
-    for room in (routes, health):
-        app.include_router(room.router(service))
+    routers = [room.router(service) for room in (routes, health, inference)]
+    for router in routers:
+        app.include_router(router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
     if settings.docs:
         app.add_route(describing.PATH, _docs, include_in_schema=False)
@@ -64,7 +68,10 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     # The paths that take a body, and how many bytes; whoever adds a route that does, adds it here.
     form = settings.form_bytes
     bodies = {routes.CLASSIFY: settings.body_bytes + form, routes.BATCH: settings.batch_bytes + form}
-    app.add_middleware(Guard, settings=settings, bodies=bodies)
+    bodies |= dict.fromkeys(inference.INFER, max(settings.body_bytes, settings.json_bytes))
+    templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
+    place = Places([_OPENAPI, describing.PATH, *templates] if settings.docs else templates)
+    app.add_middleware(Guard, settings=settings, bodies=bodies, place=place)
     return app
 
 
@@ -81,15 +88,16 @@ async def _http_problem(request: Request, error: Exception) -> Response:
         allowed = ", ".join([allowed, *(["HEAD"] if allowed == "GET" else []), "OPTIONS"])
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"allow": allowed})
-        return _response(problems.problem("method-not-allowed", f"Expected {allowed}.", {"allow": allowed}))
-    if error.status_code == 404:
-        return _response(problems.problem("not-found", "What there is: see /openapi.json, or the documentation."))
-    return _response(problems.problem("bad-request", "The request is not as it should be."))
-
-
-def _response(problem: problems.Problem) -> Response:
+        made = problems.problem("method-not-allowed", f"Expected {allowed}.", {"allow": allowed})
+    elif error.status_code == 404:
+        made = problems.problem("not-found", "What there is: see /openapi.json, or the documentation.")
+    else:
+        made = problems.problem("bad-request", "The request is not as it should be.")
     return Response(
-        problem.body(), status_code=problem.status, headers=dict(problem.headers), media_type=problems.MEDIA_TYPE
+        made.body(request.scope["path"]),
+        status_code=made.status,
+        headers=dict(made.headers),
+        media_type=problems.MEDIA_TYPE,
     )
 
 
@@ -99,8 +107,11 @@ def _openapi(app: FastAPI, settings: Settings) -> dict[str, Any]:
         made = get_openapi(
             title=app.title, version=app.version, summary=app.summary, routes=app.routes, openapi_version="3.1.0"
         )
-        made.setdefault("components", {}).setdefault("schemas", {}).update(schemas.COMPONENTS)
-        made["components"]["examples"] = schemas.examples(app.state.service)
+        made.setdefault("components", {}).setdefault("schemas", {}).update(
+            schemas.COMPONENTS | tensor_schemas.COMPONENTS
+        )
+        service = app.state.service
+        made["components"]["examples"] = schemas.examples(service, tensor_schemas.examples(service))
         if settings.api_keys:
             made["components"]["securitySchemes"] = {
                 "bearer": {"type": "http", "scheme": "bearer"},

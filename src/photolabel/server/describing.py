@@ -13,6 +13,7 @@ from .. import page
 from .schemas import JSON
 
 PATH = "/docs"
+_PLACES = {"path": "In the path", "header": "In the headers", "query": "The query"}
 
 
 def described(document: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -45,7 +46,7 @@ def _operations(document: Mapping[str, Any]) -> Iterator[page.Section]:
                 content=page.join(
                     page.tag("p", None, f"{operation['summary']}. {operation.get('description', '')}"),
                     _body(operation),
-                    _parameters(operation),
+                    *_parameters(operation),
                     _statuses(operation),
                     page.details("An answer", _example(document, operation)),
                 ),
@@ -62,12 +63,16 @@ def _body(operation: Mapping[str, Any]) -> page.Markup | None:
     return page.tag("p", None, "The body: ", "; or ".join(kinds), ".")
 
 
-def _parameters(operation: Mapping[str, Any]) -> page.Markup | None:
-    rows = [
-        (tag_code(each["name"]), each["description"], _default(each["schema"]))
-        for each in operation.get("parameters", ())
-    ]
-    return page.table("The query", ["parameter", "what", "default"], rows) if rows else None
+def _parameters(operation: Mapping[str, Any]) -> list[page.Markup]:
+    found = []
+    for where, heading in _PLACES.items():
+        rows = [
+            (tag_code(each["name"]), each["description"], _default(each["schema"]))
+            for each in operation.get("parameters", ())
+            if each["in"] == where
+        ]
+        found += [page.table(heading, ["parameter", "what", "default"], rows)] if rows else []
+    return found
 
 
 def _default(schema: Mapping[str, Any]) -> str:

@@ -60,6 +60,20 @@ async def photo(request: Request, settings: Settings, hold: Callable[[int], None
     return Upload(data=b"".join(pieces))
 
 
+async def whole(request: Request, most: int, hold: Callable[[int], None]) -> bytes:
+    """Return a body that is no photo, of at most so many bytes. Raises as `photo` does."""
+    pieces: list[bytes] = []
+    size = 0
+    if int(request.headers.get("content-length", 0)) > most:  # before any of it is read
+        raise _too_large(most)
+    async for piece in _pieces(request, hold):
+        size += len(piece)
+        if size > most:
+            raise _too_large(most)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 async def photos(request: Request, settings: Settings, hold: Callable[[int], None]) -> list[Upload]:
     """Return the photos of a form, in their order, at least one. Raises as `photo` does."""
     if not _is_form(request):
@@ -80,6 +94,10 @@ async def _pieces(request: Request, hold: Callable[[int], None]) -> AsyncIterato
         if piece:
             hold(len(piece))
             yield piece
+
+
+def _too_large(most: int) -> RefusedError:
+    return refused("request-too-large", f"The body has more than {most:,} bytes, which is the limit for such a one.")
 
 
 def _check_size(size: int, settings: Settings) -> None:

@@ -29,6 +29,7 @@ Message: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[Message]]
 Send: TypeAlias = Callable[[Message], Awaitable[None]]
 App: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Seen: TypeAlias = Callable[[str, str, int, float], None]
 
 KEYLESS = frozenset(["/v2/health/live", "/v2/health/ready"])  # probes of orchestrators carry no key
 
@@ -39,6 +40,7 @@ _LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 _LONGEST_PATH = 200  # characters of a log line
 _SMALL_REST = 1 << 20  # bytes of a refused body that are let run out, so that the connection can go on
 _GONE = 499  # in the log: there is no status for an answer that nobody waits for
+_TAKEN = ("authorization", "content-type", "inference-header-content-length", "x-api-key", "x-request-id")
 _SAID_ALWAYS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -52,11 +54,23 @@ _SAID_ALWAYS = {
 class Guard:
     """The application behind it, guarded. `bodies` says how many bytes a path takes; all others take none.
 
+    `place` says which of these a path is, and `seen` is told of each request that has its answer: the place, method,
+    status, and seconds that it took.
+
     To be put before an application with `add_middleware`, or around it.
     """
 
-    def __init__(self, app: App, *, settings: Settings, bodies: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        settings: Settings,
+        bodies: Mapping[str, int],
+        place: Callable[[str], str] = lambda path: path,
+        seen: Seen = lambda place, method, status, seconds: None,
+    ) -> None:
         self._app, self._settings, self._bodies = app, settings, bodies
+        self._place, self._seen = place, seen
         self._visitors = Visitors(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,6 +104,7 @@ class Guard:
             await visit.refuse(problems.INTERNAL)
         finally:
             visit.log()
+            self._seen(self._place(scope["path"]), scope["method"], visit.status, visit.seconds)
 
     async def _preflight(self, scope: Scope, visit: _Visit) -> bool:
         """Look at a request's head; return whether it is answered already. Raises `RefusedError`."""
@@ -102,14 +117,14 @@ class Guard:
                 204,
                 {
                     "access-control-allow-methods": "GET, POST",
-                    "access-control-allow-headers": "authorization, content-type, x-api-key, x-request-id",
+                    "access-control-allow-headers": ", ".join(_TAKEN),
                     "access-control-max-age": "600",
                 },
             )
             return True
         if scope["path"] not in KEYLESS:
             self._visitors.check_key(headers)
-        visit.expect(self._bodies.get(scope["path"], 0))
+        visit.expect(self._bodies.get(self._place(scope["path"]), 0))
         return False
 
     def _check_head(self, scope: Scope) -> None:
@@ -203,7 +218,7 @@ class _Visit:
         yield b"x-request-id", self.id.encode("ascii")
         if self.origin is not None:
             yield b"access-control-allow-origin", self.origin.encode("ascii")
-            yield b"access-control-expose-headers", b"retry-after, x-request-id"
+            yield b"access-control-expose-headers", b"inference-header-content-length, retry-after, x-request-id"
             yield b"vary", b"Origin"
         if not self._whole and (self._declared is None or self._declared - self._received > _SMALL_REST):
             yield b"connection", b"close"  # rather than take the rest of it
@@ -213,7 +228,8 @@ class _Visit:
     async def refuse(self, problem: Problem) -> None:
         """Answer with a problem, unless there is an answer already: then it breaks off."""
         if not self.status:
-            await self.answer(problem.status, {"content-type": problems.MEDIA_TYPE, **problem.headers}, problem.body())
+            body = problem.body(self._scope["path"])
+            await self.answer(problem.status, {"content-type": problems.MEDIA_TYPE, **problem.headers}, body)
         elif not self._ended:
             raise RefusedError(problem)  # the server closes the connection, so that nobody takes it for whole
 
@@ -223,6 +239,11 @@ class _Visit:
         pairs = [(name.encode("ascii"), value.encode("ascii")) for name, value in {**headers, **length}.items()]
         await self.send({"type": "http.response.start", "status": status, "headers": pairs})
         await self.send({"type": "http.response.body", "body": body})
+
+    @property
+    def seconds(self) -> float:
+        """For how long it has gone on."""
+        return time.monotonic() - self._begun
 
     def log(self) -> None:
         """Say in one line what came of it. The query stays out: nothing in it is worth it, and it may hold secrets."""
@@ -238,7 +259,7 @@ class _Visit:
             self.status,
             self._received,
             self._sent,
-            (time.monotonic() - self._begun) * 1000,
+            self.seconds * 1000,
         )
 
 

@@ -25,6 +25,7 @@ from ..errors import (
 
 MEDIA_TYPE = "application/problem+json"
 URN = "urn:photolabel:problem:"
+INFERENCE = "/v2"  # whose clients look for what is wrong in a member of their own protocol
 
 # What each error of the tree is in HTTP; the nearest ancestor counts. All others are the service's own fault: 500.
 STATUSES: dict[type[PhotolabelError], int] = {
@@ -61,6 +62,7 @@ OWN: dict[str, tuple[int, str]] = {
     "unsupported-encoding": (415, "The body is encoded"),
     "unknown-host": (421, "The service is not called so"),
     "usage": (422, "An argument makes no sense"),
+    "no-pixels": (422, "This model takes photos, not pixels"),
     "queue-full": (429, "Too many photos are waiting"),
     "head-too-large": (431, "The headers are larger than allowed"),
     "internal-error": (500, "A mistake in the service"),
@@ -78,8 +80,8 @@ class Problem:
     title: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
-    def body(self) -> bytes:
-        """Return the document, as ASCII JSON."""
+    def body(self, path: str = "") -> bytes:
+        """Return the document, as ASCII JSON; for one of the paths of `INFERENCE` with the member `error` as well."""
         document = {
             "type": URN + self.code,
             "title": self.title,
@@ -87,6 +89,8 @@ class Problem:
             "detail": self.detail,
             "code": self.code,
         }
+        if path == INFERENCE or path.startswith(f"{INFERENCE}/"):
+            document["error"] = f"{self.title}. {self.detail}"
         return json.dumps(document).encode("ascii")
 
     def response(self) -> bytes:

@@ -172,8 +172,8 @@ _EXAMPLE: Schema = {
 ALWAYS = (400, 401, 403, 405, 408, 413, 414, 415, 421, 422, 431, 500, 503)
 
 
-def examples(service: Service) -> Schema:
-    """Return an example of each body that a 200 has, by the names that `answers` is given."""
+def examples(service: Service, further: Schema) -> Schema:
+    """Return an example of each body that a 200 has, `further` ones too, by the names that `answers` is given."""
     labels: list[Schema] = json.loads(service.labels(service.default))["labels"]
     made: Schema = {
         "Record": _EXAMPLE,
@@ -182,6 +182,7 @@ def examples(service: Service) -> Schema:
         "Labels": {"labels": labels[:3]},
         "Live": {"live": True},
         "Ready": {"ready": True},
+        **further,
     }
     return {name: {"value": value} for name, value in made.items()}
 

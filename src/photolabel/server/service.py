@@ -6,9 +6,13 @@ import asyncio
 import json
 import re
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from ..errors import UsageError
 from ..tree import everyday
@@ -19,6 +23,8 @@ from .problems import UNAVAILABLE, GoneError, RefusedError, refused
 from .settings import Settings
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ..classifier import Classifier
     from ..prediction import Prediction
     from ..workers import Crew
@@ -62,6 +68,7 @@ class Service:
         self.models = [_described(name, each, default=name == self.default) for name, each in table.items()]
         self._batchers: dict[str, Batcher] = {}
         self._crew: Crew | None = None
+        self._aside: ThreadPoolExecutor | None = None
 
     # -- its life
 
@@ -72,6 +79,7 @@ class Service:
 
         settings = self.settings
         workers = settings.workers or available_threads()
+        self._aside = ThreadPoolExecutor(1, "photolabel-aside")
         self._crew = Crew(workers, seconds=settings.photo_seconds)
         for name, classifier in self.classifiers.items():
             limits = replace(
@@ -98,6 +106,9 @@ class Service:
         batchers, self._batchers = list(self._batchers.values()), {}
         for batcher in batchers:
             batcher.close()
+        if self._aside is not None:
+            self._aside.shutdown(wait=False, cancel_futures=True)
+            self._aside = None
         if self._crew is not None:
             await asyncio.to_thread(self._crew.close)
             self._crew = None
@@ -139,6 +150,23 @@ class Service:
         with self.admission.admitted(len(uploads)):
             return await _while_there(_all(batcher, uploads, asked), receive)
 
+    async def infer(self, pixels: NDArray[Any], model: str, receive: Receive) -> NDArray[np.float32]:
+        """Return the network's own probabilities of prepared pixels, as `Classifier.run` does; an input is a photo.
+
+        `pixels` are numbers 0..255 (N, size, size, 3). They run some at a time, so that others have their turns in
+        between. Raises as `classify` does.
+        """
+        if (batcher := self._batchers.get(model)) is None:
+            raise RefusedError(UNAVAILABLE)
+        with self.admission.admitted(len(pixels)):
+            return await _while_there(_inferred(batcher, pixels, self.settings.batch), receive)
+
+    async def aside(self, work: Callable[[], _T]) -> _T:
+        """Return what `work` returns, called in a thread beside the event loop, one such call at a time."""
+        if self._aside is None:
+            raise RefusedError(UNAVAILABLE)
+        return await asyncio.get_running_loop().run_in_executor(self._aside, work)
+
     def labels(self, model: str) -> bytes:
         """Return a model's classes, as JSON."""
         return self._labels[model]
@@ -153,6 +181,18 @@ async def _all(batcher: Batcher, uploads: Sequence[Upload], asked: Asked) -> lis
     finally:  # one that failed takes the others along
         for task in tasks:
             task.cancel()
+
+
+async def _inferred(batcher: Batcher, pixels: NDArray[Any], most: int) -> NDArray[np.float32]:
+    parts = np.split(pixels, range(most, len(pixels), most))
+    return np.concatenate([await batcher.run(partial(_run, part)) for part in parts])
+
+
+def _run(pixels: NDArray[Any], classifier: Classifier) -> NDArray[np.float32]:
+    try:
+        return classifier.run(pixels.astype(np.float32))
+    except UsageError:  # that it takes pixels has been checked, so it is closed: the service is ending
+        raise RefusedError(UNAVAILABLE) from None
 
 
 async def _while_there(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
