@@ -12,6 +12,7 @@ from . import turns
 from .problems import RefusedError, refused
 
 _MOST_RETRY = 60  # seconds: what is to be done by then is not known so far ahead
+_PHOTOS, _BYTES, _SHARE = "photos", "bytes", "share"  # of which there was none left: the last is a caller's
 _WEIGHT = 0.2  # of the newest measure in the pace
 
 
@@ -35,6 +36,8 @@ class Admission:
         self._clock = clock
         self._busy_since = 0.0  # when the last photo left, or the first came to an empty house
         self._pace: float | None = None
+        self.admitted_photos = 0  # since the beginning
+        self.refusals = dict.fromkeys((_PHOTOS, _BYTES, _SHARE), 0)  # by what there was no room for
 
     @property
     def photos(self) -> int:
@@ -50,9 +53,11 @@ class Admission:
         """Raise the refusal of so many photos if there is no room: worth asking before a body is read."""
         room, caller = self._photos, turns.current()
         if not room.fits(count):
-            raise self._full(f"{room.taken} photos are waiting, and at most {room.most} may.")
+            raise self._full(_PHOTOS, f"{room.taken} photos are waiting, and at most {room.most} may.")
         if not room.fits_caller(count, caller):
-            raise self._full(f"Of this address {room.of(caller)} photos are waiting, and at most {room.each} may.")
+            raise self._full(
+                _SHARE, f"Of this address {room.of(caller)} photos are waiting, and at most {room.each} may."
+            )
 
     @contextmanager
     def admitted(self, count: int) -> Iterator[None]:
@@ -62,6 +67,7 @@ class Admission:
             self._busy_since = self._clock()
         caller = turns.current()
         self._photos.take(count, caller)
+        self.admitted_photos += count
         try:
             yield
         finally:
@@ -79,9 +85,9 @@ class Admission:
         def hold(count: int) -> None:
             nonlocal mine
             if not self._held.fits(count):
-                raise self._full("The photos that are being received take all the memory that is for them.")
+                raise self._full(_BYTES, "The photos that are being received take all the memory that is for them.")
             if not self._held.fits_caller(count, caller):
-                raise self._full("The photos of this address take all the memory that one address may have.")
+                raise self._full(_SHARE, "The photos of this address take all the memory that one address may have.")
             self._held.take(count, caller)
             mine += count
 
@@ -101,7 +107,8 @@ class Admission:
         self._pace = measured if self._pace is None else self._pace + _WEIGHT * (measured - self._pace)
         self._busy_since = now
 
-    def _full(self, why: str) -> RefusedError:
+    def _full(self, what: str, why: str) -> RefusedError:
+        self.refusals[what] += 1
         return refused("queue-full", f"{why} Ask again later.", {"retry-after": str(self.retry_after)})
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
-from . import describing, health, inference, problems, routes, schemas, tensor_schemas
+from . import describing, health, inference, metrics, problems, routes, schemas, tensor_schemas
 from .guard import Guard
 from .places import Places
 from .service import Service
@@ -58,7 +58,7 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
         telemetry=_QUIET,
     )
     app.state.service = service
-    routers = [room.router(service) for room in (routes, health, inference)]
+    routers = [room.router(service) for room in (routes, health, inference, metrics)]
     for router in routers:
         app.include_router(router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
@@ -71,7 +71,7 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     bodies |= dict.fromkeys(inference.INFER, max(settings.body_bytes, settings.json_bytes))
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     place = Places([_OPENAPI, describing.PATH, *templates] if settings.docs else templates)
-    app.add_middleware(Guard, settings=settings, bodies=bodies, place=place)
+    app.add_middleware(Guard, settings=settings, bodies=bodies, place=place, seen=service.figures.request)
     return app
 
 

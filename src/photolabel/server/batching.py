@@ -72,7 +72,8 @@ class _Errand:
 class Batcher:
     """The way through one classifier; started at once. To be made in a running event loop, and closed.
 
-    `decoding` is how many photos are decoded at the same time.
+    `decoding` is how many photos are decoded at the same time. `ran` is told, in the network's thread, how many photos
+    the network was at, None for an errand, and for how many seconds.
     """
 
     def __init__(
@@ -84,7 +85,9 @@ class Batcher:
         inputs: int,
         wait: float,
         decoding: int = 1,
+        ran: Callable[[int | None, float], None] = lambda photos, seconds: None,
     ) -> None:
+        self._ran = ran
         self._classifier, self._decoders, self._limits, self._wait = classifier, decoders, limits, wait
         self._most = max(1, inputs // sum(recipe.inputs for recipe in classifier.recipes))  # photos
         # As many as are decoded, make the next batch, and are in the network.
@@ -182,11 +185,13 @@ class Batcher:
     def _do(self, errand: _Errand) -> None:
         if errand.answer.cancelled():
             return
+        begun = time.monotonic()
         answer: Any
         try:
             answer = errand.work(self._classifier)
         except BaseException as error:  # whatever it is, it is for whoever waits
             answer = error
+        self._ran(None, time.monotonic() - begun)
         self._settle([errand], [answer])
 
     def _name(self, batch: Sequence[_Job]) -> None:
@@ -226,12 +231,15 @@ class Batcher:
         asked = jobs[0].asked
         prepared = [job.prepared for job in jobs if job.prepared is not None]
         answers: Sequence[Prediction | BaseException]
+        begun = time.monotonic()
         try:
             answers = self._classifier.predict(prepared, top=asked.top, sure=asked.sure, coverage=asked.coverage)
         except UsageError:  # what was asked has been checked, so it is closed: the service is ending
             answers = [RefusedError(UNAVAILABLE)] * len(jobs)
         except BaseException as error:  # whatever it is, it is for those who wait
             answers = [error] * len(jobs)
+        if any(each.error is None for each in prepared):  # else the network had nothing to do
+            self._ran(len(prepared), time.monotonic() - begun)
         for job in jobs:
             job.prepared = None
         self._settle(jobs, answers)

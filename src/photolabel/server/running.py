@@ -139,6 +139,7 @@ class Server(uvicorn.Server):
         )
         self._service: Service = app.state.service
         self._listening = listening
+        self._service.figures.connections = lambda: len(self.server_state.connections)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so."""

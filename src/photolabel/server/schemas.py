@@ -194,6 +194,11 @@ def answers(name: str, description: str) -> Schema:
     return {"description": description, "content": {JSON: {"schema": _ref(name), "examples": {"answer": example}}}}
 
 
+def text(description: str) -> Schema:
+    """Return what a 200 of plain text is."""
+    return {"description": description, "content": {"text/plain": {"schema": _TEXT}}}
+
+
 def refusals(*further: int) -> dict[int | str, Schema]:
     """Return what the problems of a path are, by status: those of every path, and `further` ones."""
     return {status: _refusal(status) for status in sorted({*ALWAYS, *further})}

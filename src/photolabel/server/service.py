@@ -18,6 +18,7 @@ from ..errors import UsageError
 from ..tree import everyday
 from .admission import Admission
 from .batching import Asked, Batcher
+from .figures import Figures
 from .guard import Receive, gone
 from .problems import UNAVAILABLE, GoneError, RefusedError, refused
 from .settings import Settings
@@ -62,6 +63,7 @@ class Service:
             caller_photos=settings.caller_photos,
             caller_held=settings.caller_bytes,
         )
+        self.figures = Figures()
         self.draining = False
         # Made once: they do not change, there may be thousands of labels, and a digest may want a whole file read.
         self._labels = {name: _labels(classifier) for name, classifier in table.items()}
@@ -80,7 +82,7 @@ class Service:
         settings = self.settings
         workers = settings.workers or available_threads()
         self._aside = ThreadPoolExecutor(1, "photolabel-aside")
-        self._crew = Crew(workers, seconds=settings.photo_seconds)
+        self._crew = Crew(workers, seconds=settings.photo_seconds, took=self.figures.decode_seconds.add)
         for name, classifier in self.classifiers.items():
             limits = replace(
                 classifier.limits,
@@ -94,6 +96,7 @@ class Service:
                 inputs=settings.batch,
                 wait=settings.wait_seconds,
                 decoding=workers,
+                ran=partial(self.figures.run, name),
             )
 
     def drain(self) -> None:
@@ -121,6 +124,11 @@ class Service:
         """Whether photos are taken, and no network has been at one batch for far too long."""
         stuck = any(each.running_for > self.settings.stuck_seconds for each in self._batchers.values())
         return bool(self._batchers) and not self.draining and not stuck
+
+    @property
+    def workers_died(self) -> int:
+        """How many of the processes that decode have ended over a photo."""
+        return 0 if self._crew is None else self._crew.deaths
 
     # -- what it does
 

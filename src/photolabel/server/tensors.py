@@ -45,7 +45,7 @@ class Inference:
 def read(body: bytes, header: int | None, *, model: str, size: int, most: int) -> Inference:
     """Return what a body asks of a model whose pictures have this size, at most so many of them.
 
-    `header` is how many bytes of it are JSON; None: all are. Takes as much memory as some twenty times the JSON, so
+    `header` is how many bytes of it are JSON; None: all are. The JSON takes up to 25 times its own memory meanwhile, so
     that should be bounded. Raises `RefusedError`.
     """
     if header is not None and header > len(body):

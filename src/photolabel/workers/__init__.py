@@ -12,7 +12,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -38,10 +38,14 @@ _Task: TypeAlias = tuple["Future[Prepared]", Item, Sequence[Recipe], Limits]
 class Crew:
     """Workers that prepare photos, started at once. Use it in a `with` block, or close it.
 
-    `count` is how many; `seconds` how long a photo may take. Safe to use from several threads.
+    `count` is how many; `seconds` how long a photo may take. `took` is told how many seconds each photo took, in the
+    thread of its worker. Safe to use from several threads.
     """
 
-    def __init__(self, count: int, *, seconds: float = SECONDS) -> None:
+    def __init__(
+        self, count: int, *, seconds: float = SECONDS, took: Callable[[float], None] = lambda seconds: None
+    ) -> None:
+        self._took = took
         self._workers = [_Worker(seconds) for _ in range(count)]
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
@@ -72,12 +76,17 @@ class Crew:
             self._tasks.put((future, item, recipes, limits))
         return future
 
+    @property
+    def deaths(self) -> int:
+        """How many processes have ended over a photo, or were ended because it took too long."""
+        return sum(worker.deaths for worker in self._workers)
+
     def _serve(self, worker: _Worker) -> None:
         """Work as one of the workers: a thread each, so that nobody else speaks to its process."""
         with suppress(UsageError):  # if it cannot start, its first photo will tell
             worker.start()
         while (task := self._tasks.get()) is not None:
-            _do(worker, *task)
+            _do(worker, self._took, *task)
             del task  # its item may hold the photo's bytes
         worker.close()
 
@@ -112,15 +121,24 @@ class Crew:
         self.close()
 
 
-def _do(worker: _Worker, future: Future[Prepared], item: Item, recipes: Sequence[Recipe], limits: Limits) -> None:
+def _do(
+    worker: _Worker,
+    took: Callable[[float], None],
+    future: Future[Prepared],
+    item: Item,
+    recipes: Sequence[Recipe],
+    limits: Limits,
+) -> None:
     if not future.set_running_or_notify_cancel():
         return
+    begun = time.monotonic()
     try:
         made = worker.prepare(item, recipes, limits)
     except BaseException as error:  # whatever it is, it is the caller's
         future.set_exception(error)
         del future  # its traceback knows this frame
     else:
+        took(time.monotonic() - begun)
         future.set_result(made)
 
 
@@ -133,6 +151,7 @@ class _Worker:
         self._process: Process | None = None
         self._until: float | None = None
         self._ended = False
+        self.deaths = 0  # over photos
 
     def start(self) -> Process:
         """Return the process; start it if there is none. Raises UsageError where there can be none, or no more."""
@@ -164,6 +183,7 @@ class _Worker:
             self.close()
             if self._ended:
                 raise _closed()
+            self.deaths += 1
             if late:
                 return Prepared(photo=item.photo, error=_too_slow(self._seconds))
         return Prepared(photo=item.photo, error=_crashed())
