@@ -170,11 +170,20 @@ def test_other_texts_are_refused(text: bytes) -> None:
     assert code(text) == "bad-request"
 
 
-def test_deep_json_within_the_bounds_is_refused_too() -> None:
-    depth = 50_000
-    filled = b"[" * depth + b"1" * depth * 4 + b"]" * depth
-    assert filled.count(b"[") < len(filled) // 4  # it is not refused for its many lists
-    assert code(filled) == "bad-request"
+def test_json_besides_the_numbers_is_short() -> None:
+    assert read(TEXT.encode() + b" " * 60_000).pixels.ravel().tolist() == NUMBERS
+    assert code(TEXT.encode() + b" " * 66_000) == "bad-request"
+    assert read(TEXT.replace("[0,", "[" + " " * 66_000 + "0,").encode()).pixels.ravel().tolist() == NUMBERS
+
+
+def test_a_list_is_the_input_s_own() -> None:
+    """One that is called data, and lies anywhere else, is none; nor is one in whose place there is another."""
+    elsewhere = {**asked(data=None), "parameters": {"data": NUMBERS}}
+    assert code(elsewhere) == "bad-request"
+    assert code({**asked(data=[]), "parameters": {"data": NUMBERS}}) == "bad-request"
+    assert code({**asked(data=None), "data": NUMBERS}) == "bad-request"
+    assert read({**asked(), "id": '"data": [1, 2], "data":[3]'}).id == '"data": [1, 2], "data":[3]'
+    assert code({**asked(data=None), "id": '"data": [1, 2]'}) == "bad-request"
 
 
 @pytest.mark.parametrize(
@@ -206,10 +215,13 @@ def test_numbers_come_once_and_in_one_way() -> None:
 
 
 def test_what_is_asked_for_in_few_letters_takes_little_memory() -> None:
-    """Shapes are reckoned with, never made; and of lists and objects there are no more than pictures have."""
+    """Shapes are reckoned with, never made; and lists and objects are not made either, but for a few."""
     huge = [MOST, 4096, 4096, 3]
     size = {"binary_data_size": int(np.prod(huge))}
-    floods = [b'{"inputs":[' + piece * (100_000 // len(piece)) + b"1]}" for piece in (b"[],", b"{},", b"[{}],")]
+    begins = (b'{"inputs":[', b'{"inputs":[{"name":"pixels","datatype":"FP32","shape":[1,4096,4096,3],"data":[')
+    floods = [
+        begin + piece * (400_000 // len(piece)) + b"1]}]}" for begin in begins for piece in (b"[],", b"{},", b"1.5,")
+    ]
     tracemalloc.start()
     try:
         for request in (asked(data=None, shape=huge, parameters=size), *floods):

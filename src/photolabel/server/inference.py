@@ -68,6 +68,7 @@ def router(service: Service) -> APIRouter:
             body = await forms.whole(request, most, hold)
             work = partial(tensors.read, body, header, model=name, size=classifier.recipe.size, most=settings.files)
             asked = work() if len(body) <= _AT_ONCE else await service.aside(work)
+            del body, work  # JSON is not needed any more
             found = await service.infer(asked.pixels, name, request.receive)
         answer = partial(tensors.answer, asked, found, name)
         content, length = answer() if asked.binary else await service.aside(answer)

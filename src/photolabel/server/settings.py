@@ -27,7 +27,7 @@ class Settings:
     batch_bytes: int = 128 * _MB  # of all photos of a batch: 32 of 4 MB, as telephones make them
     files: int = 32  # photos of a batch: half of what may wait at once, so that one leaves room for others
     pixels: int = 50_000_000  # of a photo: above every telephone's usual mode; a plain decode takes 200 MB
-    json_bytes: int = 4 * _MB  # of pixels as JSON: 260 x 260 of them with all digits; reading more would stop all else
+    json_bytes: int = 8 * _MB  # of pixels as JSON: two photos of 260 x 260 with all digits; more go as binary data
     form_bytes: int = 65_536  # that a form may have besides its photos: boundaries, names
     part_bytes: int = 4096  # of headers of one part of a form: a long file name in UTF-8, and more
     parts: int = 64  # of a form, those included that are no photos

@@ -7,13 +7,13 @@ believed: of how many numbers a shape speaks is reckoned before they are looked 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from . import listed
 from .problems import RefusedError, refused
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ HEADER = "Inference-Header-Content-Length"  # how many bytes of a body are JSON;
 LONGEST_ID = 256  # characters
 
 _KINDS: Mapping[str, str] = {"UINT8": "u1", "FP32": "<f4"}
-_MOST_OBJECTS = 64  # of a request: one, its input, its output, and parameters of each
+_MOST_BESIDE = 65_536  # bytes of JSON besides the numbers
 _SIZE, _BINARY, _ALL_BINARY, _CONTENT = "binary_data_size", "binary_data", "binary_data_output", "content_type"
 
 
@@ -45,14 +45,14 @@ class Inference:
 def read(body: bytes, header: int | None, *, model: str, size: int, most: int) -> Inference:
     """Return what a body asks of a model whose pictures have this size, at most so many of them.
 
-    `header` is how many bytes of it are JSON; None: all are. The JSON takes up to 25 times its own memory meanwhile, so
-    that should be bounded. Raises `RefusedError`.
+    `header` is how many bytes of it are JSON; None: all are. Raises `RefusedError`.
     """
     if header is not None and header > len(body):
         raise _wrong(f"{HEADER}: expected at most as many bytes as the body has.")
+    value, numbers = _parsed(body[:header])
     request = _members(
         "the request",
-        _parsed(body[:header]),
+        value,
         {"inputs"},
         {"id", "outputs", "parameters", "model_name", "model_version"},
     )
@@ -65,7 +65,7 @@ def read(body: bytes, header: int | None, *, model: str, size: int, most: int) -
     parameters = _parameters("parameters", request, {_ALL_BINARY, _CONTENT})
     binary = _binary(request.get("outputs"), _flag(parameters, _ALL_BINARY, default=False))
     return Inference(
-        pixels=_pixels(inputs[0], memoryview(body)[len(body) if header is None else header :], size, most),
+        pixels=_pixels(inputs[0], numbers, memoryview(body)[len(body) if header is None else header :], size, most),
         id=_id(request.get("id")),
         binary=binary,
     )
@@ -109,17 +109,17 @@ def described(model: str, recipe: Recipe, classes: int) -> dict[str, Any]:
 # -- JSON
 
 
-def _parsed(text: bytes) -> Any:
-    # Objects and lists take far more memory than their two letters; and more than these there is no use for: lists of
-    # lists of three numbers each.
-    if text.count(b"{") > _MOST_OBJECTS or text.count(b"[") > len(text) // 4 + _MOST_OBJECTS:
-        raise _wrong("Expected a request of the Open Inference Protocol; this is other JSON.")
+def _parsed(text: bytes) -> tuple[Any, bytes | None]:
+    """What a text says, and, apart from that, its list of numbers, in whose place there is an empty one."""
     try:
-        return json.loads(text.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant)
+        beside, numbers = listed.taken(text)
+        if len(beside) > _MOST_BESIDE:
+            raise ValueError
+        return json.loads(beside.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant), numbers
     except (ValueError, RecursionError):
         raise _wrong(
-            "Expected JSON in UTF-8 by RFC 8259, each name once in its object, and no NaN or Infinity. Where binary "
-            f"data follows it, {HEADER} says how many bytes are JSON."
+            "Expected a request as JSON, in UTF-8: one list of numbers named data at most, no other long ones, no name "
+            f"twice, no NaN or Infinity. Where binary data follows it, {HEADER} says how many bytes are JSON."
         ) from None
 
 
@@ -184,7 +184,7 @@ def _binary(outputs: object, otherwise: bool) -> bool:
 # -- numbers
 
 
-def _pixels(value: object, binary: memoryview, size: int, most: int) -> NDArray[Any]:
+def _pixels(value: object, numbers: bytes | None, binary: memoryview, size: int, most: int) -> NDArray[Any]:
     given = _members(f"inputs: {PIXELS}", value, {"name", "shape", "datatype"}, {"data", "parameters"})
     if given["name"] != PIXELS:
         raise _wrong(f"inputs: expected {PIXELS}, of another name there is none.")
@@ -193,13 +193,13 @@ def _pixels(value: object, binary: memoryview, size: int, most: int) -> NDArray[
         raise _wrong(f"{PIXELS}: datatype: expected {' or '.join(_KINDS)}.")
     shape = _shape(given["shape"], size, most)
     parameters = _parameters(f"{PIXELS}: parameters", given, {_SIZE, _CONTENT})
-    if (given.get("data") is None) == (_SIZE not in parameters):
-        raise _wrong(f"{PIXELS}: expected its numbers either as data or, with {_SIZE}, behind the JSON.")
-    if _SIZE in parameters:
+    if given.get("data") is None and numbers is None and _SIZE in parameters:
         return _from_bytes(binary, parameters[_SIZE], kind, shape)
+    if given.get("data") != [] or numbers is None or _SIZE in parameters:
+        raise _wrong(f"{PIXELS}: expected its numbers either in a list, data, or, with {_SIZE}, behind the JSON.")
     if binary:
         raise _wrong(f"The body has binary data behind its JSON, which no input has a {_SIZE} for.")
-    return _from_numbers(given["data"], kind, shape)
+    return _from_list(numbers, kind, shape)
 
 
 def _shape(value: object, size: int, most: int) -> tuple[int, ...]:
@@ -230,27 +230,14 @@ def _from_bytes(data: memoryview, count: object, kind: str, shape: Sequence[int]
     return pixels
 
 
-def _from_numbers(data: object, kind: str, shape: Sequence[int]) -> NDArray[Any]:
-    numbers = _flat(data, shape)
-    if not set(map(type, numbers)) <= ({int} if kind == "UINT8" else {int, float}):
-        raise _no_pixels(kind)
-    if not (min(numbers) >= 0 and max(numbers) <= 255):
-        raise _no_pixels(kind)
-    return np.array(numbers, np.uint8 if kind == "UINT8" else np.float32).reshape(shape)
-
-
-def _flat(data: object, shape: Sequence[int]) -> list[Any]:
-    """The numbers, which lie one behind the other, or nested as the shape is."""
-    count = int(np.prod(shape))
-    if isinstance(data, list) and len(data) == count and not any(type(each) is list for each in data[:1]):
-        return data
-    level: Iterable[Any] = [data]
-    for length in shape:
-        lists = list(level)
-        if not all(type(each) is list and len(each) == length for each in lists):
-            raise _wrong(f"{PIXELS}: data: expected {count:,} numbers, in one list or nested as {[*shape]}.")
-        level = chain.from_iterable(lists)
-    return list(level)
+def _from_list(numbers: bytes, kind: str, shape: Sequence[int]) -> NDArray[Any]:
+    try:
+        found = listed.pixels(numbers, shape, np.uint8 if kind == "UINT8" else np.float32)
+    except ValueError:
+        raise _no_pixels(kind) from None
+    if found is None:
+        raise _wrong(f"{PIXELS}: data: expected {np.prod(shape):,} numbers, in one list or nested as {[*shape]}.")
+    return found
 
 
 def _no_pixels(kind: str) -> RefusedError:
