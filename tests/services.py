@@ -131,7 +131,7 @@ def problem(response: httpx.Response) -> str:
     document = response.json()
     assert document["status"] == response.status_code
     assert document["type"] == f"urn:photolabel:problem:{document['code']}"
-    if response.request.url.path.startswith("/v2"):
+    if f"{response.request.url.path}/".startswith("/v2/"):
         assert document.pop("error") == f"{document['title']}. {document['detail']}"
     assert set(document) == {"type", "title", "status", "detail", "code"}
     return str(document["code"])

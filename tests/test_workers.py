@@ -158,6 +158,18 @@ def test_a_photo_that_kills_its_decoder_costs_itself(how: str, hooked: None, tmp
     assert (tries(items[1]), tries(items[4])) == (2, 2)
 
 
+def test_deaths_are_counted_and_photos_are_timed(hooked: None, tmp_path: Path) -> None:
+    took: list[float] = []
+    items = plant(tmp_path, "a.png", "segv-1.png", "once-exit-2.png", "b.png")
+    with Crew(2, took=took.append) as crew:
+        assert crew.deaths == 0
+        for number, (item, deaths) in enumerate(zip(items, (0, 2, 3, 3), strict=True)):
+            crew.prepare(item, RECIPE).result(timeout=60)
+            assert crew.deaths == deaths and len(took) == number + 1  # both before the photo is done
+    assert crew.deaths == 3  # the end is none
+    assert len(took) == 4 and all(0 < seconds < 60 for seconds in took)
+
+
 def test_what_dies_once_is_tried_again(hooked: None, tmp_path: Path) -> None:
     with Crew(1) as crew:
         assert codes(prepared(crew, plant(tmp_path, "once-segv-1.png", "a.png", "once-exit-2.png"))) == [None] * 3

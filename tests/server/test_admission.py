@@ -97,3 +97,23 @@ def test_whoever_may_be_many_may_have_all(address: str | None) -> None:
     house = Admission(photos=4, held=10, caller_photos=1, caller_held=1)
     with turns.answering(address), house.admitted(4), house.holding() as hold:
         hold(10)
+
+
+def test_who_came_in_and_who_did_not_is_remembered() -> None:
+    house = Admission(photos=3, held=10)
+    assert (house.admitted_photos, house.refusals) == (0, {"photos": 0, "bytes": 0, "share": 0})
+    with house.admitted(2), house.holding() as hold:
+        for refused in (lambda: house.check(2), lambda: house.admitted(2).__enter__(), lambda: hold(11)):
+            with pytest.raises(RefusedError):
+                refused()
+        house.check(1)
+        hold(10)
+    with house.admitted(1):
+        pass
+    assert (house.admitted_photos, house.refusals) == (3, {"photos": 2, "bytes": 1, "share": 0})
+    house = Admission(photos=3, held=10, caller_photos=1, caller_held=5)
+    with turns.answering("10.0.0.1"), house.holding() as hold:
+        for refused in (lambda: house.check(2), lambda: hold(6)):
+            with pytest.raises(RefusedError):
+                refused()
+    assert (house.admitted_photos, house.refusals) == (0, {"photos": 0, "bytes": 0, "share": 2})

@@ -302,3 +302,28 @@ def test_an_errand_has_its_turn_between_batches(tiny: Path, photo: Path) -> None
 
         run(work)
         assert done == [(held, [1, 1])] and held.batches == [1, 1, 1]
+
+
+def test_what_the_network_was_at_is_told_before_its_answer(tiny: Path, photo: Path) -> None:
+    with photolabel.load(tiny) as inner:
+        held, told = Held(inner), []
+
+        async def work() -> None:
+            data = photo.read_bytes()
+            way = Batcher(held, Here(), limits=Limits(), inputs=4, wait=0.0, ran=lambda *each: told.append(each))
+            photos = [asyncio.ensure_future(way.predict(data, None, ASKED))]
+            await turns(held.at_work.is_set)
+            photos += [asyncio.ensure_future(way.predict(data, None, ASKED)) for _ in range(2)]
+            assert (await way.predict(b"no photo", None, ASKED)).error is not None
+            await asyncio.sleep(0)
+            assert told == []
+            held.let()
+            await asyncio.gather(*photos)
+            assert [each[0] for each in told] == [1, 2]
+            await way.run(lambda _: None)
+            with pytest.raises(ZeroDivisionError):
+                await way.run(lambda _: 1 // len([]))
+            assert [each[0] for each in told] == [1, 2, None, None]
+            assert all(0 <= seconds < 60 for _, seconds in told)
+
+        run(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import re
@@ -117,12 +118,54 @@ def test_a_page_that_may_call_is_told_so_and_no_other() -> None:
     assert response.status_code == 204
     assert response.headers["access-control-allow-origin"] == "https://page.example"
     assert response.headers["vary"] == "Origin" and "x-api-key" in response.headers["access-control-allow-headers"]
+    assert "inference-header-content-length" in response.headers["access-control-allow-headers"]
     assert "access-control-allow-credentials" not in response.headers
     response = ask("POST", "/takes", settings=settings, headers={"origin": "https://page.example", "x-api-key": KEY})
     assert response.headers["access-control-allow-origin"] == "https://page.example"
+    assert "inference-header-content-length" in response.headers["access-control-expose-headers"]
     for headers in ({}, {"origin": HOST}):
         response = ask("POST", "/takes", settings=settings, headers={**headers, "x-api-key": KEY})
         assert response.status_code == 200 and "access-control-allow-origin" not in response.headers
+
+
+def test_clients_of_the_inference_protocol_find_what_is_wrong_in_their_own_member() -> None:
+    for path, speaks in (("/v2", True), ("/v2/models/x", True), ("/v20", False), ("/v1/v2/", False), ("/", False)):
+        for app, headers in ((echo, {"host": "evil.com"}), (failing(refused("bad-request", "so")), {})):
+            response = ask("GET", path, app, headers=headers)
+            assert ("error" in response.json()) is speaks and problem(response)
+
+
+# -- what becomes known of it
+
+
+def test_each_request_is_told_of_by_its_place_once_it_is_answered() -> None:
+    seen: list[Any] = []
+
+    def guarded(app: Any, **settings: Any) -> Any:
+        return Guard(
+            app,
+            settings=Settings(**settings),
+            bodies={"takes": 3},
+            place=lambda path: path[1:6],
+            seen=lambda *told: seen.append(told),
+        )
+
+    async def work() -> None:
+        for app, key, content in (
+            (echo, KEY, b"abc"),
+            (echo, KEY, b"abcd"),
+            (echo, "x", b""),
+            (failing(GoneError()), KEY, b""),
+            (failing(KeyError("mine")), KEY, b""),
+        ):
+            transport = httpx.ASGITransport(guarded(app, api_keys=(KEY,)), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url=HOST) as client:
+                with contextlib.suppress(AssertionError):  # of httpx, where there is no answer
+                    await client.post("/takes/this", content=content, headers={"x-api-key": key})
+
+    asyncio.run(work())
+    assert [told[:3] for told in seen] == [("takes", "POST", status) for status in (200, 413, 401, 499, 500)]
+    assert all(0 <= seconds < 30 for *_, seconds in seen)
 
 
 # -- how much

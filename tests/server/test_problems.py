@@ -52,5 +52,16 @@ def test_own_problems_are_whole_responses() -> None:
         assert b"\r\n" not in body
 
 
+def test_the_inference_protocol_has_its_own_member() -> None:
+    made = problems.problem("unknown-model", "There are a, b.")
+    for path in ("/v2", "/v2/", "/v2/models/x/infer"):
+        assert json.loads(made.body(path)) == {
+            **json.loads(made.body()),
+            "error": "This service has no such model. There are a, b.",
+        }
+    for path in ("", "/", "/v1/v2", "/v20", "/V2"):
+        assert "error" not in json.loads(made.body(path))
+
+
 def test_codes_are_words_of_one_kind() -> None:
     assert all(re.fullmatch("[a-z]+(-[a-z]+)*", code) for code in problems.OWN)

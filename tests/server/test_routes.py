@@ -339,6 +339,8 @@ def test_it_describes_itself_to_people_without_anything_from_elsewhere(ask: Aski
     for path in document(ask)["paths"]:
         assert path in response.text
     assert "espresso" in response.text
+    for heading in ("The query", "In the path", "In the headers"):
+        assert heading in response.text
 
 
 def test_a_key_is_described_where_one_is_needed(tiny: Path) -> None:
