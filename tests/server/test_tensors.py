@@ -199,6 +199,17 @@ def test_binary_data_is_as_long_as_it_says_and_must(said: Any, length: int, head
     assert code(request, b"\1" * length, header) == "bad-request"
 
 
+def test_no_pictures_are_too_few_in_binary_data_too() -> None:
+    for shape in ([0, SIZE, SIZE, 3], [-1, SIZE, SIZE, 3]):
+        assert code(asked(shape=shape, data=None, parameters={"binary_data_size": 0}), b"") == "bad-request"
+
+
+def test_json_is_no_longer_than_the_body() -> None:
+    length = len(json.dumps(asked()))
+    assert read(asked(), header=length).pixels.ravel().tolist() == NUMBERS
+    assert code(asked(), header=length + 1) == "bad-request"
+
+
 def test_binary_data_is_no_pixels_either_where_it_is_none() -> None:
     request = asked(datatype="FP32", data=None, parameters={"binary_data_size": 4 * COUNT})
     for odd in (np.nan, np.inf, -np.inf, -0.5, 255.5):
@@ -210,6 +221,7 @@ def test_numbers_come_once_and_in_one_way() -> None:
     size = {"binary_data_size": COUNT}
     assert code(asked(parameters=size), bytes(NUMBERS)) == "bad-request"
     assert code(asked(data=None)) == "bad-request"
+    assert code(asked(data=7, parameters=size), bytes(NUMBERS)) == "bad-request"
     assert code(asked(), b"\1") == "bad-request"
     assert code(asked(data=None, parameters=size)) == "bad-request"
 

@@ -115,11 +115,11 @@ def _parsed(text: bytes) -> tuple[Any, bytes | None]:
         beside, numbers = listed.taken(text)
         if len(beside) > _MOST_BESIDE:
             raise ValueError
-        return json.loads(beside.decode("utf-8"), object_pairs_hook=_object, parse_constant=_constant), numbers
+        return json.loads(beside.decode("utf-8"), object_pairs_hook=_object), numbers
     except (ValueError, RecursionError):
         raise _wrong(
             "Expected a request as JSON, in UTF-8: one list of numbers named data at most, no other long ones, no name "
-            f"twice, no NaN or Infinity. Where binary data follows it, {HEADER} says how many bytes are JSON."
+            f"twice. Where binary data follows it, {HEADER} says how many bytes are JSON."
         ) from None
 
 
@@ -128,10 +128,6 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) < len(pairs):
         raise ValueError
     return made
-
-
-def _constant(word: str) -> Any:
-    raise ValueError(word)
 
 
 def _members(what: str, value: object, needed: set[str], possible: set[str]) -> dict[str, Any]:
@@ -193,9 +189,9 @@ def _pixels(value: object, numbers: bytes | None, binary: memoryview, size: int,
         raise _wrong(f"{PIXELS}: datatype: expected {' or '.join(_KINDS)}.")
     shape = _shape(given["shape"], size, most)
     parameters = _parameters(f"{PIXELS}: parameters", given, {_SIZE, _CONTENT})
-    if given.get("data") is None and numbers is None and _SIZE in parameters:
+    if _SIZE in parameters and given.get("data") is None:
         return _from_bytes(binary, parameters[_SIZE], kind, shape)
-    if given.get("data") != [] or numbers is None or _SIZE in parameters:
+    if numbers is None or _SIZE in parameters:  # the list is this input's, for nothing else may have a member data
         raise _wrong(f"{PIXELS}: expected its numbers either in a list, data, or, with {_SIZE}, behind the JSON.")
     if binary:
         raise _wrong(f"The body has binary data behind its JSON, which no input has a {_SIZE} for.")
