@@ -19,6 +19,7 @@ from photolabel.images import Limits
 from photolabel.prepared import Prepared
 from photolabel.server.batching import Asked, Batcher
 from photolabel.server.problems import RefusedError
+from photolabel.server.turns import answering
 from photolabel.sources import Item
 
 from services import Held
@@ -327,3 +328,24 @@ def test_what_the_network_was_at_is_told_before_its_answer(tiny: Path, photo: Pa
             assert all(0 <= seconds < 60 for _, seconds in told)
 
         run(work)
+
+
+def test_many_errands_of_one_caller_leave_turns_to_another(tiny: Path, photo: Path) -> None:
+    with photolabel.load(tiny) as inner:
+        held, done = Held(inner), []
+
+        async def work() -> None:
+            way = batcher(held, Here(), inputs=1)  # in which three may be on their way
+            first = asyncio.ensure_future(way.predict(photo.read_bytes(), None, ASKED))
+            await turns(held.at_work.is_set)
+            with answering("10.0.0.1"):
+                many = [asyncio.ensure_future(way.run(partial(lambda word, _: done.append(word), i))) for i in range(9)]
+            await asyncio.sleep(0)
+            with answering("10.0.0.2"):
+                one = asyncio.ensure_future(way.run(lambda _: done.append("other")))
+            await asyncio.sleep(0)
+            held.let()
+            await asyncio.gather(first, one, *many)
+
+        run(work)
+        assert done.index("other") <= 3 and [each for each in done if each != "other"] == [*range(9)]

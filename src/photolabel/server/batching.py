@@ -87,8 +87,8 @@ class Batcher:
         decoding: int = 1,
         ran: Callable[[int | None, float], None] = lambda photos, seconds: None,
     ) -> None:
-        self._ran = ran
         self._classifier, self._decoders, self._limits, self._wait = classifier, decoders, limits, wait
+        self._ran = ran
         self._most = max(1, inputs // sum(recipe.inputs for recipe in classifier.recipes))  # photos
         # As many as are decoded, make the next batch, and are in the network.
         self._turns = Turns(decoding + 2 * self._most)
@@ -129,10 +129,11 @@ class Batcher:
         Cancelled before its turn, it is not called. Raises what `work` raises. What it decodes it decodes in this
         process, so it should be given what a worker prepared.
         """
-        errand = _Errand(work, self._loop.create_future())
-        self._decoded.put(errand)
-        found: _T = await errand.answer
-        return found
+        async with self._turns.taken():
+            errand = _Errand(work, self._loop.create_future())
+            self._decoded.put(errand)
+            found: _T = await errand.answer
+            return found
 
     @property
     def running_for(self) -> float:

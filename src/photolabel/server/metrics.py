@@ -71,7 +71,7 @@ class _Figures(Collector):
         yield _counter("photos_admitted", "Photos that were taken in.", {(): admission.admitted_photos})
         yield _counter(
             "refused",
-            "Requests that were refused because there was no room: for their photos, or for their bytes.",
+            "Requests refused because there was no room: for photos, for bytes, or in an address's share of them.",
             {(reason,): count for reason, count in admission.refusals.items()},
             "reason",
         )
