@@ -35,18 +35,19 @@ lint: $(VENV)/installed-dev  ## style and types
 docs: $(VENV)/installed-dev  ## write docs/cli.md from the command line itself
 	$(BIN)/python tools/make_cli_reference.py
 
-fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weights files, 150 kills of downloads and runs
+fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weights files, 200 kills of downloads, runs and savings
 	$(BIN)/python tools/fuzz_images.py --cases 50000
 	$(BIN)/python tools/fuzz_store.py --cases 50000
 	$(BIN)/python tools/fuzz_weights.py --cases 50000
 	$(BIN)/python tools/kill_downloads.py --kills 100
 	$(BIN)/python tools/kill_runs.py --kills 50
+	$(BIN)/python tools/kill_saves.py --kills 50
 
-bench: $(VENV)/installed  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
+bench: $(VENV)/installed-dev  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
 	failed=
 	for bench in decode_memory.py reduced.py whole_process.py precisions.py "precisions.py --agreement" folders.py \
 		pipeline.py hard_folder.py evidence.py sureness.py views.py none_of_its_classes.py near_duplicates.py \
-		import_weights.py; do
+		teaching.py teaching_memory.py fine_tuning.py import_weights.py; do
 		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
 	done
 	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }

@@ -28,6 +28,7 @@ from photolabel.teaching import Step, teach
 
 import common
 from common import Bar
+from nearness import base
 
 SHARED = Path(os.environ.get("PHOTOLABEL_SHARED", common.ROOT.parent / "shared"))
 LEAST = 0.915  # of ants and bees, that the frozen head names rightly
@@ -113,7 +114,8 @@ def main() -> None:
     parser.add_argument("--blocks", default="1", help="how many blocks to train, joined by commas (default 1)")
     parser.add_argument("--sets", default="bees,digits", help="which sets, joined by commas (default: both)")
     args = parser.parse_args()
-    if args.weights is None:
+    weights: Path | None = args.weights or base()
+    if weights is None:
         print("fine-tuning: skipped, for it takes the convolutions of VGG16: --weights")
         return
     bees = SHARED / "data" / "hymenoptera"
@@ -127,12 +129,12 @@ def main() -> None:
             sets["bees"] = Set(name="ants and bees", learnt=bees / "train", judged=bees / "val", views="ten-crop")
         for each in (sets[which] for which in args.sets.split(",") if which in sets):
             out = folder / "taught.onnx"
-            frozen = taught(each, args.weights, out)
+            frozen = taught(each, weights, out)
             rows.append(frozen.row(each.name, "frozen"))
             ways = [(int(count), float(rate)) for count in args.blocks.split(",") for rate in args.rates.split(",")]
             found = []
             for count, rate in ways:
-                made = taught(each, args.weights, out, fine_tune=count, learning_rate=rate)
+                made = taught(each, weights, out, fine_tune=count, learning_rate=rate)
                 found.append(made)
                 rows.append(made.row(each.name, f"{count} block{'s' if count > 1 else ''} at {rate:g}"))
             if each.name == "digits":

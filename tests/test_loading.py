@@ -72,8 +72,8 @@ class Opened:
             self.networks += 1
             return real_open(network, cut)
 
-        def init(made: Member, *given: Any) -> None:
-            real_init(made, *given)
+        def init(made: Member, *given: Any, **options: Any) -> None:
+            real_init(made, *given, **options)
             self.members.append(made)
 
         def close(made: Member) -> None:

@@ -45,6 +45,10 @@ class Spied:
         self.batches.append(pixels.shape)
         return self._inner(pixels)
 
+    def run(self, pixels: Any) -> Any:
+        self.batches.append(pixels.shape)
+        return self._inner.run(pixels)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
@@ -83,8 +87,9 @@ def test_views_of_all_photos_run_together_and_each_is_what_it_is_alone(
     assert max(sizes) - min(sizes) <= 1, "and none of them of a few left over"
     assert len(found) == photos
     for of_photo, looks in zip(found, given, strict=True):
-        assert of_photo.shape == (views, 10) and of_photo.dtype == np.float32
-        for said, view in zip(of_photo, looks, strict=True):
+        assert of_photo.probabilities.shape == (views, 10) and of_photo.probabilities.dtype == np.float32
+        assert of_photo.familiarity is None
+        for said, view in zip(of_photo.probabilities, looks, strict=True):
             np.testing.assert_array_equal(said, alone(member, view))
 
 
@@ -94,7 +99,7 @@ def test_views_of_several_sizes_stay_in_their_places(spied: tuple[Member, list[t
     given = [noise(1, *sizes), [], noise(2, *sizes[::-1]), *(noise(n, (64, 64)) for n in range(3, 9))]
     found = member.opinions(given)
     for of_photo, looks in zip(found, given, strict=True):
-        for said, view in zip(of_photo, looks, strict=True):
+        for said, view in zip(of_photo.probabilities, looks, strict=True):
             np.testing.assert_array_equal(said, alone(member, view))
     batches = batches[: -sum(map(len, given))]  # without those of `alone`
     assert len({shape[1:] for shape in batches}) == 5, "those of one size together"
@@ -107,7 +112,7 @@ def test_no_photos_and_photos_without_views(spied: tuple[Member, list[tuple[int,
     member, batches = spied
     assert member.opinions([]) == []
     (found,) = member.opinions([[]])
-    assert found.shape == (0, 10) and not batches
+    assert found.probabilities.shape == (0, 10) and not batches
 
 
 def test_the_views_are_not_changed(spied: tuple[Member, list[tuple[int, ...]]]) -> None:
@@ -128,7 +133,7 @@ def test_views_may_lie_in_memory_in_any_way(spied: tuple[Member, list[tuple[int,
         np.asfortranarray(view)[:, ::-1], view.transpose(1, 0, 2),
     ]  # fmt: skip
     (found,) = member.opinions([ways])
-    for said, way in zip(found, ways, strict=True):
+    for said, way in zip(found.probabilities, ways, strict=True):
         np.testing.assert_array_equal(said, alone(member, way.copy(order="C")))
 
 

@@ -20,8 +20,9 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 import photolabel
 import photolabel.keras
-from photolabel import engine, explain, graph, images, metadata, models, store, taught
+from photolabel import engine, explain, graph, images, metadata, models, taught
 from photolabel.errors import BusyError, PhotolabelError, UsageError
+from photolabel.graph.head import digest
 from photolabel.teaching import Lesson, Step, activations, adding, from_keras, heads, teach
 from photolabel.teaching.checkpoint import Checkpoint
 from photolabel.teaching.epochs import Epoch, Seen, Trainer, judge
@@ -206,7 +207,7 @@ def it_describes_itself() -> None:
     told = how.report["fine_tuning"]
     assert told["best"] == lesson.tuned.best and told["blocks"] == 1 and told["epochs"] == EPOCHS
     assert how.report["cross_validation"] is None and how.report["validation"]["accuracy"][1] == lesson.tuned.held.sum()
-    assert store.Store().known_digest(TINY) in models.read(WHOLE).source
+    assert digest(TINY, "block5_pool") in models.read(WHOLE).source
     assert "photolabel.spec" not in metadata.read(WHOLE)
 
 

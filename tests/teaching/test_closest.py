@@ -53,11 +53,11 @@ def test_the_next_number_is_larger(monkeypatch: pytest.MonkeyPatch, most: int) -
 
 def test_what_cannot_be_among_the_first_is_not_kept() -> None:
     best = closest._Best(most=3, floor=np.float32(1))
-    best.add(np.array([[2, 4, 0, 3, 3, 1, 3]], np.float32), 0, 10)
-    best.add(np.array([[1, 1, 3, 3]], np.float32), 0, 20)
-    best.add(np.array([[2]], np.float32), 0, 25)
+    best.block(np.array([[2, 4, 0, 3, 3, 1, 3]], np.float32), 0, 10)
+    best.block(np.array([[1, 1, 3, 3]], np.float32), 0, 20)
+    best.block(np.array([[2]], np.float32), 0, 25)
     assert best.floor == 3 and best.kept == 3, "what is less needs no further look"
-    best.add(np.array([[3, 5]], np.float32), 0, 30)
+    best.block(np.array([[3, 5]], np.float32), 0, 30)
     best.pass_over_equals()
     assert 3 < best.floor < 3.001, "equals of higher rows come after those that are kept"
     assert [*zip(best.others[0].tolist(), best.products[0].tolist(), strict=True)] == [(31, 5), (11, 4), (13, 3)]
@@ -66,13 +66,13 @@ def test_what_cannot_be_among_the_first_is_not_kept() -> None:
 def test_equals_of_further_blocks_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(closest, "AT_ONCE", 16)
     looked: list[tuple[int, int]] = []
-    add = closest._Best.add
+    block = closest._Best.block
 
     def spied(self: closest._Best, products: np.ndarray, row: int, column: int) -> None:
         looked.append((row, int((products >= self.floor).sum())))
-        add(self, products, row, column)
+        block(self, products, row, column)
 
-    monkeypatch.setattr(closest._Best, "add", spied)
+    monkeypatch.setattr(closest._Best, "block", spied)
     by_blocks(np.ones((80, 2), np.float32), 0.5, 10)
     assert sum(count for row, count in looked if row == 0) > 10
     assert [count for row, count in looked if row > 0] == [0] * 10

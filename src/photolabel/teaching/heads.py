@@ -207,8 +207,8 @@ def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> lis
         logits, truth = held[judged], rows.truth[judged]
         weights = _even(truth, rows.classes)
         losses = _losses(logits / cooled(logits, truth), truth)
-        right = logits.argmax(axis=1) == truth
-        tried.append(Tried(strength=strength, loss=float(weights @ losses), accuracy=float(weights @ right)))
+        accuracy = min(1.0, float(weights @ (logits.argmax(axis=1) == truth)))  # shares may sum to a little more
+        tried.append(Tried(strength=strength, loss=float(weights @ losses), accuracy=accuracy))
         if len(tried) > 2 and tried[-1].loss > tried[-2].loss > tried[-3].loss:
             break
     return tried

@@ -65,7 +65,7 @@ def cautions(lesson: Lesson) -> Iterator[str]:
         yield "No photo could be held out: no class has two that differ, so nothing was chosen by how well it works."
     elif lesson.figures.unjudged:
         yield (
-            f"{several(lesson.figures.unjudged, 'photo')} could not be judged, for nothing else of the same class would "
+            f"{several(lesson.figures.unjudged, 'photo')} could not be judged: nothing else of the same class would "
             "have been left to learn from."
         )
     if lesson.uniform and lesson.figures.accuracy.of:
