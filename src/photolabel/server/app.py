@@ -64,7 +64,7 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     # The paths that take a body, and how many bytes; whoever adds a route that does, adds it here.
     form = settings.form_bytes
     bodies = {routes.CLASSIFY: settings.body_bytes + form, routes.BATCH: settings.batch_bytes + form}
-    app.add_middleware(Guard, settings=settings, bodies=bodies)
+    app.add_middleware(Guard, settings=settings, bodies=bodies, room=service.check_room)
     return app
 
 

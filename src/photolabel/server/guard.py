@@ -52,11 +52,21 @@ _SAID_ALWAYS = {
 class Guard:
     """The application behind it, guarded. `bodies` says how many bytes a path takes; all others take none.
 
+    `room` raises `RefusedError` while nothing can be taken. It is asked before a body is: then there are many to refuse,
+    and what a refusal costs is taken from those who are answered.
+
     To be put before an application with `add_middleware`, or around it.
     """
 
-    def __init__(self, app: App, *, settings: Settings, bodies: Mapping[str, int]) -> None:
-        self._app, self._settings, self._bodies = app, settings, bodies
+    def __init__(
+        self,
+        app: App,
+        *,
+        settings: Settings,
+        bodies: Mapping[str, int],
+        room: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._app, self._settings, self._bodies, self._room = app, settings, bodies, room
         self._visitors = Visitors(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -109,7 +119,10 @@ class Guard:
             return True
         if scope["path"] not in KEYLESS:
             self._visitors.check_key(headers)
-        visit.expect(self._bodies.get(scope["path"], 0))
+        most = self._bodies.get(scope["path"], 0)
+        visit.expect(most)
+        if most and scope["method"] == "POST":
+            self._room()
         return False
 
     def _check_head(self, scope: Scope) -> None:

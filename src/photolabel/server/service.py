@@ -121,12 +121,16 @@ class Service:
             raise refused("unknown-model", f"This service has: {', '.join(self.classifiers)}.")
         return name
 
-    def check(self, model: str, asked: Asked) -> None:
-        """Raise the refusal of a request for photos that could not be answered, before any are read."""
+    def check_room(self) -> None:
+        """Raise the refusal of any photo while none can be taken."""
         if self.draining or not self._batchers:
             raise RefusedError(UNAVAILABLE)
-        self.classifiers[model].predict([], top=asked.top, sure=asked.sure, coverage=asked.coverage)
         self.admission.check()
+
+    def check(self, model: str, asked: Asked) -> None:
+        """Raise the refusal of a request for photos that could not be answered, before any are read."""
+        self.check_room()
+        self.classifiers[model].predict([], top=asked.top, sure=asked.sure, coverage=asked.coverage)
 
     async def classify(self, uploads: Sequence[Upload], model: str, asked: Asked, receive: Receive) -> list[Prediction]:
         """Name what is in photos, one Prediction each; what is wrong with one is in its own.
