@@ -89,8 +89,8 @@ def soak(photos: Sequence[bytes], args: argparse.Namespace) -> tuple[list[str], 
         ),
         "",
         (
-            f"Milliseconds of those answered with 200, p50, p95, p99, most: {', '.join(found.times)}. All processes held "
-            f"{found.first:.0f} MB when it had begun and {found.last:.0f} at the end."
+            f"Milliseconds of those answered with 200, p50, p95, p99, most: {', '.join(found.times)}. All processes "
+            f"held {found.first:.0f} MB when it had begun and {found.last:.0f} at the end."
         ),
     ]
     for kind, status, body in found.wrong[:20]:

@@ -825,3 +825,12 @@ def test_workers_keep_the_memory_of_large_photos() -> None:
         assert b"MALLOC_MMAP_THRESHOLD_=268435456" in told and b"MALLOC_TRIM_THRESHOLD_=268435456" in told
     finally:
         process.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no nice(2)")
+@pytest.mark.parametrize("behind", [0, 5])
+def test_workers_stand_back_as_far_as_they_are_told(behind: int, tmp_path: Path) -> None:
+    with Crew(1, behind=behind) as crew:
+        prepared(crew, plant(tmp_path, "a.png"))  # so that it has started
+        (pid,) = children()
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + behind

@@ -52,8 +52,8 @@ _SAID_ALWAYS = {
 class Guard:
     """The application behind it, guarded. `bodies` says how many bytes a path takes; all others take none.
 
-    `room` raises `RefusedError` while nothing can be taken. It is asked before a body is: then there are many to refuse,
-    and what a refusal costs is taken from those who are answered.
+    `room` raises `RefusedError` while no body can be taken. It is asked here, for when there are many to refuse, what
+    each of them costs is taken from those who are answered.
 
     To be put before an application with `add_middleware`, or around it.
     """

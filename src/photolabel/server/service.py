@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import UsageError
 from ..tree import everyday
 from .admission import Admission
-from .batching import Asked, Batcher
+from .batching import BEHIND, Asked, Batcher
 from .guard import Receive, gone
 from .problems import UNAVAILABLE, GoneError, RefusedError, refused
 from .settings import Settings
@@ -72,7 +72,7 @@ class Service:
 
         settings = self.settings
         workers = settings.workers or available_threads()
-        self._crew = Crew(workers, seconds=settings.photo_seconds)
+        self._crew = Crew(workers, seconds=settings.photo_seconds, behind=BEHIND)
         for name, classifier in self.classifiers.items():
             limits = replace(
                 classifier.limits,

@@ -38,11 +38,12 @@ _Task: TypeAlias = tuple["Future[Prepared]", Item, Sequence[Recipe], Limits]
 class Crew:
     """Workers that prepare photos, started at once. Use it in a `with` block, or close it.
 
-    `count` is how many; `seconds` how long a photo may take. Safe to use from several threads.
+    `count` is how many; `seconds` how long a photo may take; `behind` how far they stand back where others want the
+    processor too, from 0 to 19 (nice(2); not on Windows). Safe to use from several threads.
     """
 
-    def __init__(self, count: int, *, seconds: float = SECONDS) -> None:
-        self._workers = [_Worker(seconds) for _ in range(count)]
+    def __init__(self, count: int, *, seconds: float = SECONDS, behind: int = 0) -> None:
+        self._workers = [_Worker(seconds, behind) for _ in range(count)]
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._lock = threading.Lock()  # no task is put behind the end
@@ -127,8 +128,8 @@ def _do(worker: _Worker, future: Future[Prepared], item: Item, recipes: Sequence
 class _Worker:
     """One process, started when it is first needed and again after its death. Only one thread works with it."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, behind: int) -> None:
+        self._seconds, self._behind = seconds, behind
         self._lock = threading.Lock()  # of what follows, which `check` and `end` look at from other threads
         self._process: Process | None = None
         self._until: float | None = None
@@ -144,7 +145,7 @@ class _Worker:
                 if self._ended:
                     raise _closed()
                 try:
-                    process = self._process = Process(self._seconds)
+                    process = self._process = Process(self._seconds, self._behind)
                 except (OSError, ValueError, TypeError) as error:  # no program, no more processes, no executable
                     raise _no_workers() from error
             with self._at_most(_START), suppress(wire.WireError, EOFError, OSError):
