@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -44,8 +45,7 @@ class Leak:
 def serve(args: argparse.Namespace) -> None:
     from photolabel.server import Settings, running
 
-    settings = Settings() if args.batch is None else Settings(batch=args.batch)
-    settings = Settings(batch=settings.batch, api_keys=tuple(args.key))
+    settings = Settings(batch=args.batch or Settings().batch, api_keys=tuple(args.key))
     if args.leak:
         plain = running.create_app
 
@@ -55,6 +55,7 @@ def serve(args: argparse.Namespace) -> None:
             return app
 
         running.create_app = leaking  # type: ignore[assignment]
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn raises it once more when all is done
     with photolabel.load(**MODEL) as classifier:
         running.serve(
             classifier, port=0, settings=settings, listening=lambda url: print(f"at {url}", file=sys.stderr, flush=True)
