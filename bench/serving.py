@@ -38,7 +38,7 @@ from serving_house import CACHE, FOLDER, House, Watch, client
 HERE = Path(__file__).resolve().parent
 SECTIONS = ("throughput", "half", "overload", "neighbours", "batches")
 CLASSIFY, LIVE = "/v1/classify", "/v2/health/live"
-TIMES = 4  # that each photo is gone through in a round
+TIMES = 8  # that each photo is gone through in a round
 AT_ONCE = 16  # requests that keep the service busy
 QUEUE, HELD = 64, 256  # of the service: photos, and megabytes of bodies; its defaults
 BATCHES = (1, 2, 4, 8)

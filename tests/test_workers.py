@@ -821,8 +821,9 @@ def test_a_frozen_program_does_not_start_itself(tmp_path: Path, monkeypatch: pyt
 def test_workers_keep_the_memory_of_large_photos() -> None:
     process = Process(5)
     try:
-        told = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-        assert b"MALLOC_MMAP_THRESHOLD_=268435456" in told and b"MALLOC_TRIM_THRESHOLD_=268435456" in told
+        wanted = {b"MALLOC_MMAP_THRESHOLD_=268435456", b"MALLOC_TRIM_THRESHOLD_=268435456"}
+        environment = Path(f"/proc/{process.pid}/environ")  # empty for a moment, while the program is put in place
+        assert eventually(lambda: wanted <= set(environment.read_bytes().split(b"\0")))
     finally:
         process.close()
 

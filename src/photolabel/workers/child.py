@@ -16,8 +16,8 @@ _TICK = 0.5  # seconds between two looks for the parent
 _LONGEST = 1_000_000_000  # seconds, which a C int holds
 
 
-def main(questions: int, answers: int, seconds: float, behind: int = 0) -> None:
-    """Answer until nobody asks any more, or nobody is there to ask; so far `behind` other processes (see nice(2)).
+def main(questions: int, answers: int, seconds: float) -> None:
+    """Answer until nobody asks any more, or nobody is there to ask.
 
     The parent ends a worker whose photo takes more than `seconds`. A parent that was killed cannot: then a thread ends
     it, or, where a decoder lets no other thread run, a signal.
@@ -25,7 +25,6 @@ def main(questions: int, answers: int, seconds: float, behind: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     if sys.platform != "win32":
         _dump_no_core()
-        os.nice(behind)
         threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     alarm = getattr(signal, "alarm", lambda seconds: None)  # not on Windows
     with (

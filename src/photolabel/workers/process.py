@@ -27,13 +27,15 @@ os.dup2(nowhere, 0)
 os.dup2(nowhere, 1)
 os.close(nowhere)
 seconds, behind, *sys.path = sys.argv[1:]
+if os.name == "posix":
+    os.nice(int(behind))
 from {package} import child
-child.main(*pipes, float(seconds), int(behind))
+child.main(*pipes, float(seconds))
 """
 
 
 class Process:
-    """A process of `child`. Raises OSError, ValueError or TypeError where it cannot be started."""
+    """A process of `child`, so far `behind` others (see nice(2)). Raises OSError, ValueError or TypeError where it cannot be started."""
 
     def __init__(self, seconds: float, behind: int = 0) -> None:
         options: dict[str, Any] = {}
