@@ -46,7 +46,7 @@ bench: $(VENV)/installed  ## photos, processes, precisions, folders and imports,
 	failed=
 	for bench in decode_memory.py reduced.py whole_process.py precisions.py "precisions.py --agreement" folders.py \
 		pipeline.py hard_folder.py evidence.py sureness.py views.py none_of_its_classes.py near_duplicates.py \
-		import_weights.py; do
+		import_weights.py serving.py "serving.py --soak 10"; do
 		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
 	done
 	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }

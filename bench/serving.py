@@ -79,7 +79,7 @@ def main() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, FILES)), hard))
     args.print |= bool(args.only or args.short or args.plant_leak)
-    said, photos = made()
+    said, photos = made(2 if args.short else TIMES)
     gc.freeze()
     gc.disable()  # the client makes no rings, and shall not pause
     if args.soak:
@@ -101,14 +101,14 @@ def main() -> None:
     sys.exit(0 if common.report(title, lines, bars, args=args, most="bar") else 1)
 
 
-def made() -> tuple[str, list[bytes]]:
-    """Make the folder of photos; return what they are, and each one's file."""
+def made(times: int) -> tuple[str, list[bytes]]:
+    """Make the folder of photos, each so many times; return what they are, and each one's file."""
     once = FOLDER / "once"
     shutil.rmtree(once, ignore_errors=True)
     once.mkdir(parents=True)
     said = folder_photos.small(once)
     files = sorted(once.iterdir())
-    folder_photos.linked(files, FOLDER / "photos", TIMES * len(files))
+    folder_photos.linked(files, FOLDER / "photos", times * len(files))
     return said, [path.read_bytes() for path in files]
 
 
@@ -146,7 +146,7 @@ def say(what: str) -> None:
 
 async def throughput(house: House, found: Found, *, judged: bool) -> None:
     """The pace of the busy service and of the library, in turn; without the library where only the pace is needed."""
-    count, paces, theirs = TIMES * len(found.photos), list[float](), list[float]()
+    count, paces, theirs = len(list((FOLDER / "photos").iterdir())), list[float](), list[float]()
     library = Lasting("classify_folder", "folder", "", folder=Path(sys.executable).parent)
     rounds = min(2, found.args.runs) if found.args.short or not judged else found.args.runs
     try:

@@ -35,7 +35,10 @@ child.main(*pipes, float(seconds))
 
 
 class Process:
-    """A process of `child`, so far `behind` others (see nice(2)). Raises OSError, ValueError or TypeError where it cannot be started."""
+    """A process of `child`, which stands so far `behind` others (see nice(2)).
+
+    Raises OSError, ValueError or TypeError where it cannot be started.
+    """
 
     def __init__(self, seconds: float, behind: int = 0) -> None:
         options: dict[str, Any] = {}
