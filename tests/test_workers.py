@@ -833,7 +833,17 @@ def test_a_frozen_program_does_not_start_itself(tmp_path: Path, monkeypatch: pyt
 def test_workers_keep_the_memory_of_large_photos() -> None:
     process = Process(5)
     try:
-        told = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
-        assert b"MALLOC_MMAP_THRESHOLD_=268435456" in told and b"MALLOC_TRIM_THRESHOLD_=268435456" in told
+        wanted = {b"MALLOC_MMAP_THRESHOLD_=268435456", b"MALLOC_TRIM_THRESHOLD_=268435456"}
+        environment = Path(f"/proc/{process.pid}/environ")  # empty for a moment, while the program is put in place
+        assert eventually(lambda: wanted <= set(environment.read_bytes().split(b"\0")))
     finally:
         process.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="no nice(2)")
+@pytest.mark.parametrize("behind", [0, 5])
+def test_workers_stand_back_as_far_as_they_are_told(behind: int, tmp_path: Path) -> None:
+    with Crew(1, behind=behind) as crew:
+        prepared(crew, plant(tmp_path, "a.png"))  # so that it has started
+        (pid,) = children()
+        assert os.getpriority(os.PRIO_PROCESS, pid) == os.getpriority(os.PRIO_PROCESS, 0) + behind

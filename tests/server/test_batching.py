@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import Future
@@ -17,7 +19,7 @@ from photolabel.batch import Here
 from photolabel.errors import UnsupportedFormatError, UsageError
 from photolabel.images import Limits
 from photolabel.prepared import Prepared
-from photolabel.server.batching import Asked, Batcher
+from photolabel.server.batching import BEHIND, Asked, Batcher
 from photolabel.server.problems import RefusedError
 from photolabel.server.turns import answering
 from photolabel.sources import Item
@@ -349,3 +351,15 @@ def test_many_errands_of_one_caller_leave_turns_to_another(tiny: Path, photo: Pa
 
         run(work)
         assert done.index("other") <= 3 and [each for each in done if each != "other"] == [*range(9)]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a priority is not a thread's own")
+def test_the_network_stands_back_behind_the_event_loop(classifier: Held) -> None:
+    async def work() -> None:
+        made = batcher(classifier, Here())
+        network = await made.run(lambda _: os.getpriority(os.PRIO_PROCESS, 0))
+        assert network == os.getpriority(os.PRIO_PROCESS, 0) + BEHIND
+        made.close()
+        assert made.join(10)
+
+    run(work)

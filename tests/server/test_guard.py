@@ -209,6 +209,25 @@ def test_unclear_requests_are_refused(headers: list[tuple[bytes, bytes]]) -> Non
     assert sent[0]["status"] == 400
 
 
+def test_a_full_house_is_said_at_the_door() -> None:
+    def full() -> None:
+        raise refused("queue-full", "Ask again later.", {"retry-after": "3"})
+
+    guarded = Guard(echo, settings=Settings(api_keys=(KEY,)), bodies=BODIES, room=full)
+
+    async def work() -> None:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url=HOST) as client:
+            stranger = await client.post("/takes", content=b"a")
+            assert (stranger.status_code, problem(stranger)) == (401, "unauthorized")  # who is told nothing else
+            client.headers["x-api-key"] = KEY
+            answer = await client.post("/takes", content=b"a")
+            assert (answer.status_code, answer.headers["retry-after"]) == (429, "3")
+            assert (await client.get("/takes")).status_code == 200  # whatever it says to that
+            assert (await client.post("/takes-none")).status_code == 200
+
+    asyncio.run(work())
+
+
 def test_an_encoded_body_is_refused() -> None:
     assert ask("POST", "/takes", content=b"x", headers={"content-encoding": "gzip"}).status_code == 415
     assert ask("POST", "/takes", content=b"x", headers={"content-encoding": "identity"}).status_code == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import signal
@@ -307,3 +308,17 @@ def test_what_is_missing_is_said_with_how_to_get_it(
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     assert main(["serve"]) == 3
     assert "pip install 'photolabel[serve]'" in capfd.readouterr().err
+
+
+@POSIX
+def test_garbage_is_not_looked_for_among_what_stays(tiny: Path) -> None:
+    kept: list[int] = []
+
+    def listening(url: str) -> None:
+        kept.append(gc.get_freeze_count())
+        signal.raise_signal(signal.SIGINT)
+
+    before = gc.get_freeze_count()
+    with photolabel.load(tiny) as classifier:
+        running.serve(classifier, port=0, settings=Settings(workers=1, notice_seconds=0), listening=listening)
+    assert kept[0] > before + 10_000 and gc.get_freeze_count() <= before

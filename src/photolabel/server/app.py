@@ -71,7 +71,9 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     bodies |= dict.fromkeys(inference.INFER, max(settings.body_bytes, settings.json_bytes))
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     place = Places([_OPENAPI, describing.PATH, *templates] if settings.docs else templates)
-    app.add_middleware(Guard, settings=settings, bodies=bodies, place=place, seen=service.figures.request)
+    app.add_middleware(
+        Guard, settings=settings, bodies=bodies, room=service.check_room, place=place, seen=service.figures.request
+    )
     return app
 
 

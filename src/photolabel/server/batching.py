@@ -10,7 +10,9 @@ No more photos are on their way than keep decoders and network busy. The others 
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +33,11 @@ if TYPE_CHECKING:
     from ..prediction import Prediction
     from ..prepared import Prepared
 
+
+# How far decoders and the network stand back behind the event loop (nice(2): it gets three times as much of a processor
+# that it shares with one of them). It needs little, but at once: refusals, answers about health, and those of the
+# network itself wait for it.
+BEHIND = 5
 
 _T = TypeVar("_T")
 
@@ -174,6 +181,7 @@ class Batcher:
     # -- in the network's thread
 
     def _work(self) -> None:
+        _stand_back()
         while batch := self._gather():
             self._running_since = time.monotonic()
             if isinstance(batch, _Errand):
@@ -248,6 +256,13 @@ class Batcher:
     def _settle(self, jobs: Sequence[_Job | _Errand], answers: Sequence[Any]) -> None:
         with suppress(RuntimeError):  # the loop has ended, and with it those who waited
             self._loop.call_soon_threadsafe(_settle, jobs, answers)
+
+
+def _stand_back() -> None:
+    """Let other threads go first where they want the processor too. On Linux a priority is a thread's own."""
+    if sys.platform == "linux":
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + BEHIND)
 
 
 def _settle(jobs: Sequence[_Job | _Errand], answers: Sequence[Any]) -> None:

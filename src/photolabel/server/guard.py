@@ -54,8 +54,9 @@ _SAID_ALWAYS = {
 class Guard:
     """The application behind it, guarded. `bodies` says how many bytes a path takes; all others take none.
 
-    `place` says which of these a path is, and `seen` is told of each request that has its answer: the place, method,
-    status, and seconds that it took.
+    `room` raises `RefusedError` while no body can be taken. It is asked here, for when there are many to refuse, what
+    each of them costs is taken from those who are answered. `place` says which of `bodies` a path is, and `seen` is
+    told of each request that has its answer: the place, method, status, and seconds that it took.
 
     To be put before an application with `add_middleware`, or around it.
     """
@@ -66,10 +67,11 @@ class Guard:
         *,
         settings: Settings,
         bodies: Mapping[str, int],
+        room: Callable[[], None] = lambda: None,
         place: Callable[[str], str] = lambda path: path,
         seen: Seen = lambda place, method, status, seconds: None,
     ) -> None:
-        self._app, self._settings, self._bodies = app, settings, bodies
+        self._app, self._settings, self._bodies, self._room = app, settings, bodies, room
         self._place, self._seen = place, seen
         self._visitors = Visitors(settings)
 
@@ -124,7 +126,10 @@ class Guard:
             return True
         if scope["path"] not in KEYLESS:
             self._visitors.check_key(headers)
-        visit.expect(self._bodies.get(self._place(scope["path"]), 0))
+        most = self._bodies.get(self._place(scope["path"]), 0)
+        visit.expect(most)
+        if most and scope["method"] == "POST":
+            self._room()
         return False
 
     def _check_head(self, scope: Scope) -> None:

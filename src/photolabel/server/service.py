@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UsageError
 from ..tree import everyday
 from .admission import Admission
-from .batching import Asked, Batcher
+from .batching import BEHIND, Asked, Batcher
 from .figures import Figures
 from .guard import Receive, gone
 from .problems import UNAVAILABLE, GoneError, RefusedError, refused
@@ -82,7 +82,7 @@ class Service:
         settings = self.settings
         workers = settings.workers or available_threads()
         self._aside = ThreadPoolExecutor(1, "photolabel-aside")
-        self._crew = Crew(workers, seconds=settings.photo_seconds, took=self.figures.decode_seconds.add)
+        self._crew = Crew(workers, seconds=settings.photo_seconds, behind=BEHIND, took=self.figures.decode_seconds.add)
         for name, classifier in self.classifiers.items():
             limits = replace(
                 classifier.limits,
@@ -140,12 +140,16 @@ class Service:
             raise refused("unknown-model", f"This service has: {', '.join(self.classifiers)}.")
         return name
 
-    def check(self, model: str, asked: Asked) -> None:
-        """Raise the refusal of a request for photos that could not be answered, before any are read."""
+    def check_room(self) -> None:
+        """Raise the refusal of any photo while none can be taken."""
         if self.draining or not self._batchers:
             raise RefusedError(UNAVAILABLE)
-        self.classifiers[model].predict([], top=asked.top, sure=asked.sure, coverage=asked.coverage)
         self.admission.check()
+
+    def check(self, model: str, asked: Asked) -> None:
+        """Raise the refusal of a request for photos that could not be answered, before any are read."""
+        self.check_room()
+        self.classifiers[model].predict([], top=asked.top, sure=asked.sure, coverage=asked.coverage)
 
     async def classify(self, uploads: Sequence[Upload], model: str, asked: Asked, receive: Receive) -> list[Prediction]:
         """Name what is in photos, one Prediction each; what is wrong with one is in its own.

@@ -38,15 +38,21 @@ _Task: TypeAlias = tuple["Future[Prepared]", Item, Sequence[Recipe], Limits]
 class Crew:
     """Workers that prepare photos, started at once. Use it in a `with` block, or close it.
 
-    `count` is how many; `seconds` how long a photo may take. `took` is told how many seconds each photo took, in the
+    `count` is how many; `seconds` how long a photo may take; `behind` how far they stand back where others want the
+    processor too, from 0 to 19 (nice(2); not on Windows). `took` is told how many seconds each photo took, in the
     thread of its worker. Safe to use from several threads.
     """
 
     def __init__(
-        self, count: int, *, seconds: float = SECONDS, took: Callable[[float], None] = lambda seconds: None
+        self,
+        count: int,
+        *,
+        seconds: float = SECONDS,
+        behind: int = 0,
+        took: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._took = took
-        self._workers = [_Worker(seconds) for _ in range(count)]
+        self._workers = [_Worker(seconds, behind) for _ in range(count)]
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
         self._closed = threading.Event()
         self._lock = threading.Lock()  # no task is put behind the end
@@ -145,8 +151,8 @@ def _do(
 class _Worker:
     """One process, started when it is first needed and again after its death. Only one thread works with it."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
+    def __init__(self, seconds: float, behind: int) -> None:
+        self._seconds, self._behind = seconds, behind
         self._lock = threading.Lock()  # of what follows, which `check` and `end` look at from other threads
         self._process: Process | None = None
         self._until: float | None = None
@@ -163,7 +169,7 @@ class _Worker:
                 if self._ended:
                     raise _closed()
                 try:
-                    process = self._process = Process(self._seconds)
+                    process = self._process = Process(self._seconds, self._behind)
                 except (OSError, ValueError, TypeError) as error:  # no program, no more processes, no executable
                     raise _no_workers() from error
             with self._at_most(_START), suppress(wire.WireError, EOFError, OSError):

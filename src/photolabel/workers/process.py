@@ -26,16 +26,21 @@ nowhere = os.open(os.devnull, os.O_RDWR)
 os.dup2(nowhere, 0)
 os.dup2(nowhere, 1)
 os.close(nowhere)
-seconds, *sys.path = sys.argv[1:]
+seconds, behind, *sys.path = sys.argv[1:]
+if os.name == "posix":
+    os.nice(int(behind))
 from {package} import child
 child.main(*pipes, float(seconds))
 """
 
 
 class Process:
-    """A process of `child`. Raises OSError, ValueError or TypeError where it cannot be started."""
+    """A process of `child`, which stands so far `behind` others (see nice(2)).
 
-    def __init__(self, seconds: float) -> None:
+    Raises OSError, ValueError or TypeError where it cannot be started.
+    """
+
+    def __init__(self, seconds: float, behind: int = 0) -> None:
         options: dict[str, Any] = {}
         if _POSIX:
             options["process_group"] = 0  # Ctrl-C is for the parent: it decides what becomes of its workers
@@ -45,7 +50,7 @@ class Process:
             raise ValueError
         # The same names for the same files, whatever the environment says to a Python of its own.
         command = [sys.executable, "-P", "-X", f"utf8={sys.flags.utf8_mode}", "-c"]
-        command += [_PROGRAM.format(package=__package__), str(seconds), *_paths()]
+        command += [_PROGRAM.format(package=__package__), str(seconds), str(behind), *_paths()]
         self._popen = subprocess.Popen(
             command,
             bufsize=0,
