@@ -19,7 +19,7 @@ import photolabel
 from photolabel import calibration, cli, engine, graph, images, models
 from photolabel.classifier import Classifier
 from photolabel.errors import CorruptPhotoError, UsageError
-from photolabel.explain import Evidence, _box, _frame, _scaled, activation_map, explain, grad_cam, head_gradient
+from photolabel.explain import Evidence, activation_map, explain, grad_cam, head_gradient, places
 
 import oracle
 from conftest import ROOT
@@ -260,24 +260,24 @@ def test_places_of_the_bundled_network(bundled: Classifier) -> None:
     assert head is not None and head.places == (32, 3.5)
 
 
-@pytest.mark.parametrize("places", [(32, 3.5), (32, 16), (28, 30)])
-def test_a_map_lies_where_its_places_are(places: tuple[float, float]) -> None:
-    step, first = places
+@pytest.mark.parametrize("steps", [(32, 3.5), (32, 16), (28, 30)])
+def test_a_map_lies_where_its_places_are(steps: tuple[float, float]) -> None:
+    step, first = steps
     for row, column in ((0, 0), (4, 4), (3, 7)):
         raw = np.zeros((8, 8), np.float32)
         raw[row, column] = 5
-        frame = _frame(raw, 260, places)
+        frame = places.frame(raw, 260, steps)
         assert frame is not None
-        grown = _scaled(raw, 260, frame)
+        grown = places.scaled(raw, 260, frame)
         assert grown[int(first + step * row), int(first + step * column)] > 0.98
-        left, top, right, bottom = np.multiply(_box(raw, frame) or (), 260 / 8)
+        left, top, right, bottom = np.multiply(places.box(raw, frame) or (), 260 / 8)
         assert left <= first + step * column <= right and top <= first + step * row <= bottom
         assert right - left < 2 * step and bottom - top < 2 * step
 
 
-@pytest.mark.parametrize("places", [None, (32, -1), (32, 60), (40, 3), (16, 3)])
-def test_a_map_whose_places_do_not_fit_lies_evenly(places: tuple[float, float] | None) -> None:
-    assert _frame(np.ones((8, 8), np.float32), 260, places) is None
+@pytest.mark.parametrize("steps", [None, (32, -1), (32, 60), (40, 3), (16, 3)])
+def test_a_map_whose_places_do_not_fit_lies_evenly(steps: tuple[float, float] | None) -> None:
+    assert places.frame(np.ones((8, 8), np.float32), 260, steps) is None
 
 
 def test_a_network_that_ends_otherwise_has_no_averaged_head(tiny: Path) -> None:

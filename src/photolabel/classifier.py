@@ -15,7 +15,7 @@ from . import engine, images, tree
 from .answer import Answer, familiarity, hedged, unsure
 from .calibration import check_coverage
 from .errors import UsageError
-from .member import BATCH, Member, Network, Said
+from .member import BATCH, Member, Network, Said, features, features_cut
 from .prediction import SCHEMA, Calibrated, Names, Opinion, Opinions, Prediction, RankedLabel
 from .prepared import Prepared, inputs, prepare
 
@@ -148,9 +148,9 @@ class Classifier:
         `photo` is a path, the bytes of an image file, a binary file object, a PIL image, or a NumPy array
         (H, W, 3) of uint8 RGB; none is changed. `top` is how many labels to give, None for all. `sure`,
         a probability, asks for an answer that is so sure: a class, a broader name of WordNet, or "unsure", also where
-        the photo seems to show none of the classes. `coverage`,
-        a share, asks a calibrated model for the smallest set of names that holds the truth so often. Raises a
-        `PhotoError` for a photo that cannot be read, and `UsageError` for a wrong argument.
+        the photo seems to show none of the classes. `coverage`, a share, asks a calibrated model for the smallest set
+        of names that holds the truth so often. Raises a `PhotoError` for a photo that cannot be read, and `UsageError`
+        for a wrong argument.
         """
         (prediction,) = self.predict([self._prepare(photo)], top=top, sure=sure, coverage=coverage)
         if prediction.error is not None:
@@ -212,7 +212,7 @@ class Classifier:
 
         `pixels` are float32 (N, size, size, 3) RGB 0..255. Raises `UsageError` where there are several models.
         """
-        return self._only().run(pixels)
+        return self.only().run(pixels)
 
     def features(self, photos: Iterable[images.Photo], *, layer: str | None = None) -> NDArray[np.float32]:
         """Return what an inner layer makes of each photo: float32 (photos, ...), maps channels last.
@@ -224,14 +224,13 @@ class Classifier:
         """
         if isinstance(photos, str | bytes | os.PathLike):
             raise UsageError("expected several photos, as in: features([photo]).")
-        layer = layer or self._only().layer_before_classes()
-        running = self.part(engine.Cut(layers=(layer,), only=True))
+        layer = layer or self.only().layer_before_classes()
+        running = self.part(features_cut(layer))
         ((_, shape),) = running.shapes.items()
         found = [np.empty((0, *(side or 0 for side in shape[1:])), np.float32)]
         coming = inputs(photos, self.recipe, limits=self.limits)
         while batch := list(islice(coming, BATCH)):
-            made = running(np.stack(batch).astype(np.float32))
-            found = [*(found if len(found[0]) else []), made]
+            found = [*(found if len(found[0]) else []), features(running, batch)]
         return np.concatenate(found)
 
     def part(self, cut: engine.Cut) -> engine.Engine:
@@ -239,9 +238,10 @@ class Classifier:
 
         Raises `UsageError` for a layer that is not there, and where there are several models.
         """
-        return self._only().part(cut)
+        return self.only().part(cut)
 
-    def _only(self) -> Member:
+    def only(self) -> Member:
+        """Return its one network. Raises `UsageError` where several answers are averaged."""
         if self.several:
             raise UsageError(
                 "only of one model that looks at a photo once can this be asked; this one averages several answers."

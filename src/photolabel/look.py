@@ -28,17 +28,17 @@ _FLAT = 6.0  # levels of 255, standard deviation
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
+class Seen:
     """What a network gets of one photo.
 
-    `photo` is the photo upright, as a PIL image; `cut` what of it the recipe shows: left, top, right, bottom in its
-    pixels. `prepared.pixels` (size, size, 3) uint8 RGB are the very pixels that the network gets. `warnings` say what
-    is odd, in words.
+    `prepared.pixels` (size, size, 3) uint8 RGB are the very pixels that the network gets. `cut` is what of the photo
+    the recipe shows: left, top, right, bottom in pixels of the photo upright, whose width and height are `size`.
+    `warnings` say what is odd, in words.
     """
 
-    photo: Image.Image
     prepared: Prepared
     recipe: Recipe
+    size: tuple[int, int]
     cut: tuple[float, float, float, float]
     warnings: tuple[str, ...]
 
@@ -51,7 +51,7 @@ class Look:
     def facts(self) -> list[str]:
         """Return what was done to the photo, a line each."""
         left, top, right, bottom = self.cut
-        width, height = self.photo.size
+        width, height = self.size
         lines = []
         if (how := self.prepared.decoding) is not None:
             said = f"{how.format}, {how.width} x {how.height} pixels"
@@ -64,6 +64,13 @@ class Look:
             f"to {self.recipe.size} x {self.recipe.size} ({self.recipe.filter})"
         )
         return lines
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look(Seen):
+    """The same, with the `photo` itself: upright, as a PIL image."""
+
+    photo: Image.Image
 
     def save(self, path: str | Path) -> None:
         """Draw the photo with what was cut from it, and the network's pixels, into the PNG or SVG at `path`.
@@ -125,11 +132,23 @@ def look(photo: Photo, recipe: Recipe, *, limits: Limits = DEFAULT_LIMITS) -> Lo
     if made.error is not None:
         raise made.error
     whole = images.read(photo, limits=limits)
-    cut = images.cut(whole.size, recipe)
-    return Look(photo=whole, prepared=made, recipe=recipe, cut=cut, warnings=tuple(_warnings(made, whole, cut, recipe)))
+    return Look(photo=whole, **vars(seen(made, recipe, whole.size)))
 
 
-def _warnings(made: Prepared, whole: Image.Image, cut: tuple[float, float, float, float], recipe: Recipe) -> list[str]:
+def seen(made: Prepared, recipe: Recipe, size: tuple[int, int]) -> Seen:
+    """Return what a network gets of a photo that was prepared by this `plain` recipe, of this width and height upright.
+
+    Raises the photo's own error.
+    """
+    if made.error is not None:
+        raise made.error
+    cut = images.cut(size, recipe)
+    return Seen(prepared=made, recipe=recipe, size=size, cut=cut, warnings=tuple(_warnings(made, size, cut, recipe)))
+
+
+def _warnings(
+    made: Prepared, size: tuple[int, int], cut: tuple[float, float, float, float], recipe: Recipe
+) -> list[str]:
     width, height = cut[2] - cut[0], cut[3] - cut[1]
     found = []
     larger = recipe.size / min(width, height)
@@ -138,7 +157,7 @@ def _warnings(made: Prepared, whole: Image.Image, cut: tuple[float, float, float
     ratio = max(width, height) / min(width, height)
     if ratio >= _STRETCHED:
         found.append(f"stretched: one side is squeezed {ratio:.2f} times as much as the other; the recipe crop is not")
-    lost = 1 - width * height / (whole.width * whole.height)
+    lost = 1 - width * height / (size[0] * size[1])
     if lost >= _LOST:
         found.append(f"much cut off: {lost:.0%} of the photo is outside; what is at its edges is not seen")
     if made.decoding is not None and made.decoding.transparent:

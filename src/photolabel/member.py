@@ -63,6 +63,16 @@ def layer_before_classes(model: Model, network: Network) -> str:
     return found
 
 
+def features_cut(layer: str) -> engine.Cut:
+    """Return the part of a network that gives what `features` reads off a layer."""
+    return engine.Cut(layers=(layer,), only=True)
+
+
+def features(running: engine.Engine, batch: Sequence[NDArray[np.uint8]]) -> NDArray[np.float32]:
+    """Return what a network up to a layer makes of photos, each (size, size, 3) uint8, RGB 0..255: float32 (N, ...)."""
+    return running(np.stack(batch).astype(np.float32))
+
+
 class Member:
     """A model, its network ready to run, and the recipe by which it looks at photos. Safe to use from several threads.
 
