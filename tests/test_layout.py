@@ -53,6 +53,7 @@ LATE = {
     "server/forms.py",
     "server/health.py",
     "server/inference.py",
+    "server/looks.py",
     "server/metrics.py",
     "server/protocol.py",
     "server/routes.py",

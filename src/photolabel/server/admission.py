@@ -20,7 +20,7 @@ class Admission:
     """Counts what is in the house, and how fast it leaves; whoever comes when it is full is refused at once.
 
     One caller (see `turns`) may have `caller_photos` and `caller_held` of it, so that room is left for others; one that
-    may be many, all. None: there are no such limits.
+    may be many, all. None: there are no such limits. `what` are those that wait, for people.
     """
 
     def __init__(
@@ -30,10 +30,11 @@ class Admission:
         held: int,
         caller_photos: int | None = None,
         caller_held: int | None = None,
+        what: str = "photos",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._photos, self._held = _Room(photos, caller_photos), _Room(held, caller_held)
-        self._clock = clock
+        self._what, self._clock = what, clock
         self._busy_since = 0.0  # when the last photo left, or the first came to an empty house
         self._pace: float | None = None
         self.admitted_photos = 0  # since the beginning
@@ -51,12 +52,12 @@ class Admission:
 
     def check(self, count: int = 1) -> None:
         """Raise the refusal of so many photos if there is no room: worth asking before a body is read."""
-        room, caller = self._photos, turns.current()
+        room, caller, what = self._photos, turns.current(), self._what
         if not room.fits(count):
-            raise self._full(_PHOTOS, f"{room.taken} photos are waiting, and at most {room.most} may.")
+            raise self._full(_PHOTOS, f"{room.taken} {what} are waiting, and at most {room.most} may.")
         if not room.fits_caller(count, caller):
             raise self._full(
-                _SHARE, f"Of this address {room.of(caller)} photos are waiting, and at most {room.each} may."
+                _SHARE, f"Of this address {room.of(caller)} {what} are waiting, and at most {room.each} may."
             )
 
     @contextmanager

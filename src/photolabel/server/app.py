@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
-from . import describing, health, inference, metrics, problems, routes, schemas, tensor_schemas
+from . import describing, health, inference, looks, metrics, problems, routes, schemas, tensor_schemas
 from .guard import Guard
 from .places import Places
 from .service import Service
@@ -58,7 +58,7 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
         telemetry=_QUIET,
     )
     app.state.service = service
-    routers = [room.router(service) for room in (routes, health, inference, metrics)]
+    routers = [room.router(service) for room in (routes, looks, health, inference, metrics)]
     for router in routers:
         app.include_router(router)
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
@@ -67,7 +67,8 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     app.add_exception_handler(HTTPException, _http_problem)
     # The paths that take a body, and how many bytes; whoever adds a route that does, adds it here.
     form = settings.form_bytes
-    bodies = {routes.CLASSIFY: settings.body_bytes + form, routes.BATCH: settings.batch_bytes + form}
+    one = (routes.CLASSIFY, looks.EXPLAIN, looks.LOOK, looks.EMBED)
+    bodies = dict.fromkeys(one, settings.body_bytes + form) | {routes.BATCH: settings.batch_bytes + form}
     bodies |= dict.fromkeys(inference.INFER, max(settings.body_bytes, settings.json_bytes))
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     place = Places([_OPENAPI, describing.PATH, *templates] if settings.docs else templates)

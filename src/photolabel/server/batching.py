@@ -105,6 +105,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._coming = 0  # photos that are being decoded, or wait for it
         self._running_since: float | None = None
+        self._closed = False
         # A daemon: a run of the network that does not come back shall not keep the process from ending.
         self._thread = threading.Thread(target=self._work, name="photolabel-batches", daemon=True)
         self._thread.start()
@@ -130,13 +131,28 @@ class Batcher:
         finally:
             decoding.cancel()  # does nothing to one that is done
 
+    async def prepare(self, data: bytes, name: str | None, *recipes: Recipe) -> Prepared:
+        """Have a photo prepared by other recipes, or by the classifier's own, and not named.
+
+        Cancelled, it takes its photo out of the way. Raises `RefusedError` where the service is ending.
+        """
+        recipes = recipes or self._classifier.recipes
+        async with self._turns.taken():
+            try:
+                decoding = self._decoders.prepare(Item(photo="", data=data), *recipes, limits=self._limits)
+                return replace(await asyncio.wrap_future(decoding), photo=name)
+            except UsageError:  # no process can be started, or all are ending
+                raise RefusedError(UNAVAILABLE) from None
+
     async def run(self, work: Callable[[Classifier], _T]) -> _T:
         """Return what `work` returns, called with the classifier in the network's thread, in its turn.
 
-        Cancelled before its turn, it is not called. Raises what `work` raises. What it decodes it decodes in this
-        process, so it should be given what a worker prepared.
+        Cancelled before its turn, it is not called. Raises what `work` raises, and `RefusedError` where the service is
+        ending. What it decodes it decodes in this process, so it should be given what a worker prepared.
         """
         async with self._turns.taken():
+            if self._closed:
+                raise RefusedError(UNAVAILABLE)
             errand = _Errand(work, self._loop.create_future())
             self._decoded.put(errand)
             found: _T = await errand.answer
@@ -150,6 +166,7 @@ class Batcher:
 
     def close(self) -> None:
         """End the thread after the batch that it is at."""
+        self._closed = True
         self._decoded.put(None)
 
     def join(self, seconds: float) -> bool:

@@ -10,6 +10,9 @@ from typing import Any
 from .problems import RefusedError, refused
 from .settings import Settings
 
+_LONGEST_TEXT = 200  # characters: names of classes have some thirty
+METHODS = ("gradient", "activation", "occlusion")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
@@ -73,6 +76,18 @@ def _yes_or_no(text: str) -> bool:
     return text in ("true", "1")
 
 
+def _text(text: str) -> str:
+    if not 1 <= len(text) <= _LONGEST_TEXT:
+        raise ValueError
+    return text
+
+
+def _one_of(text: str, values: Sequence[str]) -> str:
+    if text not in values:
+        raise ValueError
+    return text
+
+
 def model(names: Sequence[str]) -> Parameter:
     """Return the parameter that chooses one of these models."""
     return Parameter(
@@ -82,6 +97,48 @@ def model(names: Sequence[str]) -> Parameter:
         description="Which of the service's models answers; see /v1/models.",
         schema={"type": "string", "enum": list(names)},
         default=names[0],
+    )
+
+
+EXPLAIN = Parameter(
+    name="explain",
+    read=_yes_or_no,
+    expected="true or false",
+    description="Add the evidence for the likeliest name, as /v1/explain gives it.",
+    schema={"type": "boolean"},
+    default=False,
+)
+
+
+def of_evidence() -> list[Parameter]:
+    """Return the parameters that say which evidence is asked for."""
+    return [
+        Parameter(
+            name="label",
+            read=_text,
+            expected=f"1 to {_LONGEST_TEXT} characters",
+            description="For which class: its name, or people's word for it, its WordNet id or its index; without, for "
+            "the likeliest.",
+            schema={"type": "string", "minLength": 1, "maxLength": _LONGEST_TEXT},
+        ),
+        Parameter(
+            name="method",
+            read=lambda text: _one_of(text, METHODS),
+            expected=f"one of {', '.join(METHODS)}",
+            description="How the evidence is found; without, by the first of these that the network allows.",
+            schema={"type": "string", "enum": list(METHODS)},
+        ),
+    ]
+
+
+def layer(names: Sequence[str]) -> Parameter:
+    """Return the parameter that chooses one of these layers."""
+    return Parameter(
+        name="layer",
+        read=_text,
+        expected=f"1 to {_LONGEST_TEXT} characters",
+        description="Which layer, of those that /v1/models tells of; without, the last one before the classes.",
+        schema={"type": "string", "enum": list(names)} if names else {"type": "string", "minLength": 1},
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -12,6 +12,7 @@ from .. import output
 from ..classifier import DEFAULT_TOP
 from . import forms, queries, schemas
 from .batching import Asked
+from .closer import Why
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -25,6 +26,7 @@ def router(service: Service) -> APIRouter:
     """Return the routes of a service."""
     made, settings, names = APIRouter(tags=["photos"]), service.settings, list(service.classifiers)
     of_photo = queries.of_photo(settings, names, top=DEFAULT_TOP)
+    of_one = [*of_photo, queries.EXPLAIN]
     of_model = [queries.model(names)]
 
     @made.post(
@@ -36,20 +38,22 @@ def router(service: Service) -> APIRouter:
             **schemas.refusals(404, 429),
         },
         openapi_extra={
-            "parameters": [each.openapi() for each in of_photo],
+            "parameters": [each.openapi() for each in of_one],
             "requestBody": schemas.photo_body(forms.FIELD),
         },
     )
     async def classify(request: Request) -> Response:
-        asked = queries.read(request.query_params.multi_items(), of_photo)
+        asked = queries.read(request.query_params.multi_items(), of_one)
         model = service.named(asked["model"])
         service.check(model, _asked(asked))
+        if asked["explain"]:
+            return await explained(service, request, model, _asked(asked), Why(), tree=asked["tree"])
         with service.admission.holding() as hold:
             upload = await forms.photo(request, settings, hold)
             (prediction,) = await service.classify([upload], model, _asked(asked), request.receive)
         if prediction.error is not None:
             raise prediction.error
-        return _json(output.json_line(_record(prediction, service.classifiers[model], tree=asked["tree"])))
+        return answered(record(prediction, service.classifiers[model], tree=asked["tree"]))
 
     @made.post(
         BATCH,
@@ -73,8 +77,8 @@ def router(service: Service) -> APIRouter:
             uploads = await forms.photos(request, settings, hold)
             found = await service.classify(uploads, model, _asked(asked), request.receive)
         classifier = service.classifiers[model]
-        records = [_record(each, classifier, tree=asked["tree"] and each.error is None) for each in found]
-        return _json(output.json_line({"records": records}))
+        records = [record(each, classifier, tree=asked["tree"] and each.error is None) for each in found]
+        return answered({"records": records})
 
     @made.get(
         MODELS,
@@ -87,7 +91,7 @@ def router(service: Service) -> APIRouter:
     )
     async def models(request: Request) -> Response:
         queries.read(request.query_params.multi_items(), [])
-        return _json(json.dumps({"models": service.models}))
+        return answered({"models": service.models})
 
     @made.get(
         LABELS,
@@ -110,12 +114,24 @@ def _asked(asked: dict[str, Any]) -> Asked:
     return Asked(top=asked["top"], sure=asked["sure"], coverage=asked["coverage"])
 
 
-def _record(prediction: Prediction, classifier: Classifier, *, tree: bool) -> dict[str, Any]:
-    """The photo's record, and beside it what else was asked for."""
-    record = prediction.record()
+async def explained(
+    service: Service, request: Request, model: str, asked: Asked, why: Why, *, tree: bool = False
+) -> Response:
+    """Answer with a photo's record and the evidence for one of its names."""
+    closer = service.closer(model)
+    await closer.check(why)
+    with service.admission.holding() as hold:
+        upload = await forms.photo(request, service.settings, hold)
+        prediction, evidence = await service.answer(lambda: closer.explain(upload, asked, why), request.receive)
+    return answered({**record(prediction, service.classifiers[model], tree=tree), "evidence": evidence})
+
+
+def record(prediction: Prediction, classifier: Classifier, *, tree: bool = False) -> dict[str, Any]:
+    """Return the photo's record, and beside it what else was asked for."""
+    made = prediction.record()
     if tree:
-        record["tree"] = _above(prediction, classifier)
-    return record
+        made["tree"] = _above(prediction, classifier)
+    return made
 
 
 def _above(prediction: Prediction, classifier: Classifier) -> list[dict[str, Any]] | None:
@@ -129,5 +145,6 @@ def _above(prediction: Prediction, classifier: Classifier) -> list[dict[str, Any
     ]
 
 
-def _json(text: str) -> Response:
-    return Response(text.encode("ascii"), media_type=schemas.JSON)
+def answered(values: Mapping[str, Any]) -> Response:
+    """Return the answer that says these values, as JSON."""
+    return Response(output.json_line(values).encode("ascii"), media_type=schemas.JSON)

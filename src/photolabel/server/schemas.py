@@ -87,6 +87,49 @@ _RECORD = _object(
     "What is known of one photo: the record that the command line and the library give for the same bytes.",
     tree=_or_null({"type": "array", "items": _ref("Above")}),
 )
+_PNG: Schema = {"type": "string", "contentEncoding": "base64", "contentMediaType": "image/png"}
+_SIZE: Schema = {"type": "array", "items": _WHOLE, "minItems": 2, "maxItems": 2}
+_EDGES: Schema = {"type": "array", "items": {"type": "number"}, "minItems": 4, "maxItems": 4}
+_EVIDENCE = _object(
+    {
+        "label": _ref("RankedLabel"),
+        "method": {"type": "string", "enum": ["gradient", "activation", "occlusion"]},
+        "size": _SIZE,
+        "cut": _EDGES,
+        "box": _or_null(_EDGES),
+        "map": _PNG,
+    },
+    "Where the evidence for a class is. size: width and height of the photo upright; cut: what of it the network saw; "
+    "box: round the most of the evidence, null where there is none; both left, top, right, bottom in its pixels. map: "
+    "a PNG of 8-bit grey over the cut, 255 where most of the evidence is.",
+)
+_RECORD["properties"]["evidence"] = _ref("Evidence")
+_LOOK = _object(
+    {
+        "photo": _or_null(_TEXT),
+        "model": _TEXT,
+        "recipe": _TEXT,
+        "facts": {"type": "array", "items": _TEXT},
+        "warnings": {"type": "array", "items": _TEXT},
+        "orientation": {"type": "integer", "minimum": 1, "maximum": 8},
+        "size": _SIZE,
+        "cut": _EDGES,
+        "input": _PNG,
+    },
+    "What the network gets of a photo. facts and warnings: what was done to it and what is odd, for people; size: "
+    "width and height of the photo once it is turned as orientation says; cut: what of it the network gets, left, "
+    "top, right, bottom in its pixels; input: the network's pixels.",
+)
+_FEATURES = _object(
+    {
+        "photo": _or_null(_TEXT),
+        "model": _TEXT,
+        "layer": _TEXT,
+        "shape": {"type": "array", "items": _WHOLE},
+        "features": {"type": "array", "items": {"type": "number"}},
+    },
+    "What a layer makes of a photo: float32 numbers, exactly; those of a map row by row, its channels last.",
+)
 _MODEL = _object(
     {
         "name": _TEXT,
@@ -98,8 +141,10 @@ _MODEL = _object(
         "digest": _or_null(_TEXT),
         "calibration": _or_null(_TEXT),
         "licence": _TEXT,
+        "layers": {"type": "array", "items": _TEXT},
     },
-    "A model of this service: what to call it, and what answers under that name.",
+    "A model of this service: what to call it, what answers under that name, and the layers that /v1/embed may be "
+    "asked for.",
 )
 
 
@@ -121,8 +166,16 @@ _PROBLEM = _object(
 COMPONENTS: Schema = {
     "Above": _ABOVE,
     "Answer": _ANSWER,
+    "Evidence": _EVIDENCE,
+    "Explained": {
+        **_RECORD,
+        "required": [*_RECORD["required"], "evidence"],
+        "description": "What is known of one photo, and where in it the evidence for a class is.",
+    },
+    "Features": _FEATURES,
     "Label": _LABEL,
     "Labels": _object({"labels": {"type": "array", "items": _ref("Label")}}),
+    "Look": _LOOK,
     "Model": _MODEL,
     "Models": _object({"models": {"type": "array", "items": _ref("Model")}}),
     "PhotoError": _ERROR,
@@ -168,6 +221,38 @@ _EXAMPLE: Schema = {
     "truth": None,
 }
 
+# Of 2 x 2 pixels.
+_SMALL_PNG = "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAAAAABX3VL4AAAADklEQVR4nGNgCGVY9R8AA60B/2f7ygkAAAAASUVORK5CYII="
+_EXAMPLE_EVIDENCE: Schema = {
+    "label": _EXAMPLE["labels"][0],
+    "method": "activation",
+    "size": [600, 400],
+    "cut": [122.0, 22.0, 478.0, 378.0],
+    "box": [211.0, 83.4, 389.0, 244.5],
+    "map": _SMALL_PNG,
+}
+_EXAMPLE_LOOK: Schema = {
+    "photo": "coffee.jpg",
+    "model": "efficientnet-lite2",
+    "recipe": "efficientnet-lite2",
+    "facts": [
+        "JPEG, 600 x 400 pixels",
+        "recipe efficientnet-lite2: 356 x 356 of its pixels (53% of it), to 260 x 260 (bicubic)",
+    ],
+    "warnings": [],
+    "orientation": 1,
+    "size": [600, 400],
+    "cut": [122.0, 22.0, 478.0, 378.0],
+    "input": _SMALL_PNG,
+}
+_EXAMPLE_FEATURES: Schema = {
+    "photo": "coffee.jpg",
+    "model": "efficientnet-lite2",
+    "layer": "features",
+    "shape": [4],
+    "features": [0.0, 0.25, 1.5, 0.03125],
+}
+
 # What any request may be answered with, whatever it asks for: by the guard, or by HTTP itself.
 ALWAYS = (400, 401, 403, 405, 408, 413, 414, 415, 421, 422, 431, 500, 503)
 
@@ -178,6 +263,9 @@ def examples(service: Service, further: Schema) -> Schema:
     made: Schema = {
         "Record": _EXAMPLE,
         "Records": {"records": [_EXAMPLE]},
+        "Explained": {**_EXAMPLE, "evidence": _EXAMPLE_EVIDENCE},
+        "Look": _EXAMPLE_LOOK,
+        "Features": _EXAMPLE_FEATURES,
         "Models": {"models": service.models},
         "Labels": {"labels": labels[:3]},
         "Live": {"live": True},

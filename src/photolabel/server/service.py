@@ -18,8 +18,10 @@ from ..errors import UsageError
 from ..tree import everyday
 from .admission import Admission
 from .batching import BEHIND, Asked, Batcher
+from .closer import Closer
 from .figures import Figures
 from .guard import Receive, gone
+from .parts import Layers, Parts
 from .problems import UNAVAILABLE, GoneError, RefusedError, refused
 from .settings import Settings
 
@@ -63,12 +65,26 @@ class Service:
             caller_photos=settings.caller_photos,
             caller_held=settings.caller_bytes,
         )
+        self._coverings = Admission(
+            photos=settings.explanations,
+            held=settings.held_bytes,
+            caller_photos=max(1, settings.explanations // 2),
+            what="explanations",
+        )
         self.figures = Figures()
         self.draining = False
         # Made once: they do not change, there may be thousands of labels, and a digest may want a whole file read.
         self._labels = {name: _labels(classifier) for name, classifier in table.items()}
-        self.models = [_described(name, each, default=name == self.default) for name, each in table.items()]
+        self.layers = {name: Layers(classifier, settings.layers) for name, classifier in table.items()}
+        for layer in settings.layers:
+            if not any(layer in each.names for each in self.layers.values()):
+                raise UsageError(f"layers: {layer!r}: none of the models has a layer that is called so.")
+        self.models = [
+            _described(name, each, default=name == self.default, layers=self.layers[name].names)
+            for name, each in table.items()
+        ]
         self._batchers: dict[str, Batcher] = {}
+        self._closer: dict[str, Closer] = {}
         self._crew: Crew | None = None
         self._aside: ThreadPoolExecutor | None = None
 
@@ -98,6 +114,13 @@ class Service:
                 decoding=workers,
                 ran=partial(self.figures.run, name),
             )
+            self._closer[name] = Closer(
+                classifier=classifier,
+                batcher=self._batchers[name],
+                parts=Parts(classifier),
+                coverings=self._coverings,
+                most=settings.batch,
+            )
 
     def drain(self) -> None:
         """Say from now on that it is not ready, and take no photos; those that are in the house get their answers."""
@@ -107,6 +130,7 @@ class Service:
         """End the workers and the threads, in whatever they are doing."""
         self.draining = True
         batchers, self._batchers = list(self._batchers.values()), {}
+        closer, self._closer = list(self._closer.values()), {}
         for batcher in batchers:
             batcher.close()
         if self._aside is not None:
@@ -116,8 +140,10 @@ class Service:
             await asyncio.to_thread(self._crew.close)
             self._crew = None
         until = time.monotonic() + _PARTING
-        for batcher in batchers:
-            await asyncio.to_thread(batcher.join, max(0.0, until - time.monotonic()))
+        for each in closer:
+            # What is at work for too long is left to the process' end.
+            if await asyncio.to_thread(each.batcher.join, max(0.0, until - time.monotonic())):
+                each.parts.close()
 
     @property
     def ready(self) -> bool:
@@ -150,6 +176,17 @@ class Service:
         """Raise the refusal of a request for photos that could not be answered, before any are read."""
         self.check_room()
         self.classifiers[model].predict([], top=asked.top, sure=asked.sure, coverage=asked.coverage)
+
+    def closer(self, model: str) -> Closer:
+        """Return the way to a closer look at photos by a model. Raises `RefusedError` where there is none any more."""
+        if (found := self._closer.get(model)) is None:
+            raise RefusedError(UNAVAILABLE)
+        return found
+
+    async def answer(self, work: Callable[[], Coroutine[Any, Any, _T]], receive: Receive) -> _T:
+        """Return what `work` returns, which is about one photo, once that is admitted. Raises as `classify` does."""
+        with self.admission.admitted(1):
+            return await _while_there(work(), receive)
 
     async def classify(self, uploads: Sequence[Upload], model: str, asked: Asked, receive: Receive) -> list[Prediction]:
         """Name what is in photos, one Prediction each; what is wrong with one is in its own.
@@ -220,7 +257,7 @@ async def _while_there(work: Coroutine[Any, Any, _T], receive: Receive) -> _T:
         watching.cancel()
 
 
-def _described(name: str, classifier: Classifier, *, default: bool) -> dict[str, Any]:
+def _described(name: str, classifier: Classifier, *, default: bool, layers: Sequence[str]) -> dict[str, Any]:
     model, calibration = classifier.model, classifier.calibration
     return {
         "name": name,
@@ -232,6 +269,7 @@ def _described(name: str, classifier: Classifier, *, default: bool) -> dict[str,
         "digest": classifier.digest,
         "calibration": None if calibration is None else calibration.digest,
         "licence": model.licence,
+        "layers": list(layers),
     }
 
 

@@ -55,6 +55,8 @@ class Settings:
     batch: int = 4  # inputs in one run of the network: more gain little, and keep those who come next waiting
     wait_seconds: float = 0.005  # that an idle network waits for photos which are being decoded
     workers: int | None = None  # processes that decode; None: one a processor
+    explanations: int = 4  # that cover the photo place by place: each takes the network as much as 170 photos
+    layers: tuple[str, ...] = ()  # that may be asked for besides the last one: each is one more network in memory
 
     # -- who may call
     # Any of these keys, so that one can be replaced without an interruption; none: no key is asked for.
