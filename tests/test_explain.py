@@ -19,7 +19,20 @@ import photolabel
 from photolabel import calibration, cli, engine, graph, images, models
 from photolabel.classifier import Classifier
 from photolabel.errors import CorruptPhotoError, UsageError
-from photolabel.explain import Evidence, activation_map, explain, grad_cam, head_gradient, places
+from photolabel.explain import (
+    Evidence,
+    Method,
+    activation_map,
+    check_label,
+    explain,
+    grad_cam,
+    head_gradient,
+    located,
+    pieces,
+    places,
+    way,
+)
+from photolabel.prepared import prepare
 
 import oracle
 from conftest import ROOT
@@ -348,6 +361,34 @@ def test_another_label(bundled: Classifier) -> None:
 def test_in_eight_bits_there_is_occlusion() -> None:
     with photolabel.load(models.BUNDLED, precision="int8") as small:
         assert explain(small, COFFEE).method == "occlusion"
+
+
+@pytest.mark.parametrize("method", ["activation", "occlusion"])
+def test_the_network_s_part_may_be_done_piece_by_piece(bundled: Classifier, method: Method) -> None:
+    """By others, of a photo that was prepared elsewhere: what comes of it does not depend on the pieces."""
+    whole, used = explain(bundled, CAT, method=method), way(bundled, method)
+    made = prepare(CAT, bundled.recipe)
+    running = None if used.cut is None else bundled.part(used.cut)
+    *before, mapped = pieces(bundled, made, used, running=running, inputs=5)
+    assert [*before] == [None] * (34 if method == "occlusion" else 0) and mapped is not None
+    assert made.decoding is not None
+    found = located(bundled, mapped, used, made.decoding.upright)
+    for name, value in vars(found).items():
+        np.testing.assert_array_equal(value, getattr(whole, name), name)
+    np.testing.assert_array_equal(found.over_photo(), whole.over_photo())
+    broken = pieces(bundled, prepare(CAT.read_bytes()[:4000], bundled.recipe), used)
+    with pytest.raises(CorruptPhotoError):
+        next(broken)
+    with pytest.raises(UsageError, match="not one of the model's"):
+        next(pieces(bundled, made, used, running=running, label="no such"))
+
+
+def test_a_label_can_be_looked_for_before_there_is_a_photo(bundled: Classifier) -> None:
+    for name in ("espresso", "coffee mug", "n03063599", "504", 504, "orca"):
+        check_label(bundled.model.labels, name)
+    for name in ("", "1000", -1, "n0306359", "espresso "):
+        with pytest.raises(UsageError, match="not one of the model's"):
+            check_label(bundled.model.labels, name)
 
 
 def test_a_photo_without_evidence_has_an_empty_map(bundled: Classifier) -> None:

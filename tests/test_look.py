@@ -13,11 +13,11 @@ from PIL import Image
 
 from photolabel import cli, images, models
 from photolabel.errors import CorruptPhotoError, OutputError, UsageError
-from photolabel.look import look
+from photolabel.look import look, seen
 from photolabel.prepared import prepare
 
 from conftest import ROOT
-from pictures import encoded, picture
+from pictures import CORE, encoded, picture
 
 COFFEE, SIDEWAYS = ROOT / "samples" / "coffee.jpg", ROOT / "samples" / "sideways.jpg"
 
@@ -38,6 +38,31 @@ def test_of_several_views_the_plain_one_is_looked_at() -> None:
     seen, plain = look(COFFEE, recipe), look(COFFEE, replace(images.CROP, side=384))
     assert seen.cut == plain.cut and seen.warnings == plain.warnings
     np.testing.assert_array_equal(seen.pixels, plain.pixels)
+
+
+@pytest.mark.parametrize("kind", [*CORE])
+@pytest.mark.parametrize("recipe", [images.CROP, images.KERAS], ids=lambda recipe: recipe.name)
+def test_what_was_prepared_elsewhere_is_enough(kind: str, recipe: images.Recipe) -> None:
+    whole, made = look(CORE[kind], recipe), prepare(CORE[kind], recipe)
+    assert made.decoding is not None
+    found = seen(made, recipe, made.decoding.upright)
+    assert (found.size, found.cut, found.warnings) == (whole.photo.size, whole.cut, whole.warnings)
+    assert found.facts() == whole.facts() and found.pixels.tobytes() == whole.pixels.tobytes()
+
+
+@pytest.mark.parametrize("value", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_the_size_is_that_of_the_photo_upright(kind: str, value: int) -> None:
+    exif = Image.Exif()
+    exif[274] = value
+    photo = encoded(picture(1200, 700), kind, exif=exif)
+    made = prepare(photo, images.CROP)
+    assert made.decoding is not None and made.decoding.upright == look(photo, images.CROP).photo.size
+
+
+def test_a_photo_s_own_error_is_raised() -> None:
+    with pytest.raises(CorruptPhotoError):
+        seen(prepare(COFFEE.read_bytes()[:5000], images.CROP), images.CROP, (1, 1))
 
 
 @pytest.mark.parametrize("recipe", [images.CROP, images.LITE2, images.KERAS], ids=lambda recipe: recipe.name)

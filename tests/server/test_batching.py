@@ -17,8 +17,8 @@ import pytest
 import photolabel
 from photolabel.batch import Here
 from photolabel.errors import UnsupportedFormatError, UsageError
-from photolabel.images import Limits
-from photolabel.prepared import Prepared
+from photolabel.images import CROP, Limits
+from photolabel.prepared import Prepared, prepare
 from photolabel.server.batching import BEHIND, Asked, Batcher
 from photolabel.server.problems import RefusedError
 from photolabel.server.turns import answering
@@ -278,6 +278,57 @@ def test_it_ends_after_the_batch_that_it_is_at(tiny: Path, photo: Path) -> None:
             assert await asyncio.to_thread(partial(way.join, 30))
 
         run(work)
+
+
+def test_a_photo_may_be_prepared_and_not_named(classifier: Held, photo: Path) -> None:
+    data = photo.read_bytes()
+
+    async def work() -> tuple[Prepared, Prepared, Prepared]:
+        way = batcher(classifier, Here(), wait=FOREVER)
+        return (
+            await way.prepare(data, "mug.png"),
+            await way.prepare(data, None, CROP),
+            await way.prepare(b"no photo", "x"),
+        )
+
+    own, other, none = run(work)
+    assert own.photo == "mug.png" and other.photo is None and classifier.batches == []
+    for made, recipe in ((own, classifier.recipe), (other, CROP)):
+        expected = prepare(data, recipe)
+        assert made.pixels is not None and expected.pixels is not None
+        assert made.pixels.tobytes() == expected.pixels.tobytes() and made.file == expected.file
+    assert isinstance(none.error, UnsupportedFormatError)
+
+
+def test_whoever_goes_need_not_be_prepared(classifier: Held, photo: Path) -> None:
+    later = Later()
+
+    async def work() -> None:
+        way = batcher(classifier, later)
+        gone = asyncio.ensure_future(way.prepare(photo.read_bytes(), None))
+        await turns(lambda: later.asked)
+        gone.cancel()
+        await turns(gone.done)
+        assert later.asked[0][0].cancelled()
+        ends = asyncio.ensure_future(way.prepare(photo.read_bytes(), None))
+        await turns(lambda: len(later.asked) == 2)
+        later.asked[1][0].set_exception(UsageError("closed"))
+        with pytest.raises(RefusedError) as caught:
+            await ends
+        assert caught.value.problem.status == 503
+
+    run(work)
+
+
+def test_after_the_end_there_is_no_turn(classifier: Held) -> None:
+    async def work() -> None:
+        way = batcher(classifier, Here())
+        way.close()
+        with pytest.raises(RefusedError) as caught:
+            await way.run(lambda _: None)
+        assert caught.value.problem.status == 503
+
+    run(work)
 
 
 def test_an_errand_has_its_turn_between_batches(tiny: Path, photo: Path) -> None:

@@ -23,7 +23,7 @@ from ..member import features, features_cut
 from .admission import Admission
 from .batching import Asked, Batcher
 from .parts import Parts
-from .problems import UNAVAILABLE, RefusedError
+from .problems import UNAVAILABLE, RefusedError, refused
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,14 @@ class Closer:
     async def check(self, why: Why) -> None:
         """Raise what is wrong with a request for evidence, before its photo is read: `UsageError`, `RefusedError`."""
         if why.label is not None:
-            explain.check_label(self.classifier.model.labels, why.label)
+            try:
+                explain.check_label(self.classifier.model.labels, why.label)
+            except UsageError:  # which says again what came
+                raise refused(
+                    "usage",
+                    "label: expected a class of the model: its name, or people's word for it, its WordNet id or its "
+                    "index. They are listed at /v1/labels.",
+                ) from None
         if (await self.parts.way(why.method)).method == "occlusion":
             self.coverings.check()
 

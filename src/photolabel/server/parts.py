@@ -25,30 +25,30 @@ _T = TypeVar("_T")
 
 
 class Layers:
-    """The layers of a classifier's network that may be asked for, the last one before the classes first, by default.
+    """The layers of a classifier's network that may be asked for, the default one first.
 
-    `further` are others, where its network has them. `names` may be empty: then `why` says it.
+    They are the last one before the classes, where the network names it, and those of `further` that it has. `names`
+    may be empty.
     """
 
     def __init__(self, classifier: Classifier, further: Sequence[str]) -> None:
         self.names: tuple[str, ...] = ()
-        self.why = "this model gives no features."
-        known: Sequence[str] = ()
+        self._why = "the model does not name the layer before its classes, and the service allows no other."
         try:
             member = classifier.only()
-            if further and member.network is not None:
-                known = engine.layer_names(member.network.path)
-            self.names = tuple(name for name in further if name in known)
-            default = member.layer_before_classes()
         except UsageError as error:
-            self.why = str(error)
-        else:
-            self.names = tuple(dict.fromkeys((default, *self.names)))
+            self._why = str(error)
+            return
+        known = engine.layer_names(member.network.path) if further and member.network is not None else ()
+        found = [layer for layer in further if layer in known]
+        with suppress(UsageError):
+            found = [member.layer_before_classes(), *found]
+        self.names = tuple(dict.fromkeys(found))
 
     def named(self, layer: str | None) -> str:
         """Return the layer that is meant, the default one for None. Raises `RefusedError` for one not to be had."""
         if not self.names:
-            raise refused("usage", f"layer: {self.why}")
+            raise refused("usage", f"layer: {self._why}")
         if layer is None:
             return self.names[0]
         if layer not in self.names:
@@ -80,6 +80,7 @@ class Parts:
         return network.open(cut)
 
     async def _once(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """What `make` makes; an error of ours is kept too, so that nobody has a file read again by asking in vain."""
         if self._closed:
             raise RefusedError(UNAVAILABLE)
         making: asyncio.Future[_T] | None = self._made.get(key)
@@ -88,14 +89,17 @@ class Parts:
             making.add_done_callback(lambda done: self._keep(key, done))
             # A daemon: a network that is being compiled shall not keep the process from ending.
             threading.Thread(target=_make, args=(make, making), name="photolabel-parts", daemon=True).start()
-        return await asyncio.shield(making)
+        made = await asyncio.shield(making)
+        if isinstance(made, PhotolabelError):
+            raise _bare(made)
+        return made
 
     def _keep(self, key: Hashable, done: asyncio.Future[Any]) -> None:
         if done.cancelled():
             return
         if self._closed and done.exception() is None:
             _close(done.result())
-        elif done.exception() is not None and not isinstance(done.exception(), PhotolabelError):
+        elif done.exception() is not None:
             del self._made[key]  # there was no memory, say: the next one may have it
 
     def close(self) -> None:
@@ -107,8 +111,13 @@ class Parts:
 
 
 def _close(made: object) -> None:
-    if not isinstance(made, Way):
+    if not isinstance(made, Way | PhotolabelError):
         made.close()  # type: ignore[attr-defined]  # it is an engine
+
+
+def _bare(error: PhotolabelError) -> PhotolabelError:
+    """The same without its traceback, which grows with each time that it is raised, and keeps what it saw alive."""
+    return type(error)(*error.args)
 
 
 def _make(make: Callable[[], Any], making: asyncio.Future[Any]) -> None:
@@ -116,6 +125,8 @@ def _make(make: Callable[[], Any], making: asyncio.Future[Any]) -> None:
     failed: BaseException | None = None
     try:
         made = make()
+    except PhotolabelError as error:
+        made = _bare(error)
     except BaseException as error:  # whatever it is, it is for those who wait
         failed = error
     with suppress(RuntimeError):  # the loop has ended, and with it those who waited

@@ -137,7 +137,7 @@ def layer(names: Sequence[str]) -> Parameter:
         name="layer",
         read=_text,
         expected=f"1 to {_LONGEST_TEXT} characters",
-        description="Which layer, of those that /v1/models tells of; without, the last one before the classes.",
+        description="Which layer, of those that /v1/models tells of; without, the first of them.",
         schema={"type": "string", "enum": list(names)} if names else {"type": "string", "minLength": 1},
     )
 
