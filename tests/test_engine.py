@@ -17,8 +17,8 @@ import numpy as np
 import onnx
 import pytest
 
-from photolabel import engine, models, progress, quantize
-from photolabel.engine import cuts
+from photolabel import engine, graph, models, progress, quantize
+from photolabel.engine import cuts, soundness
 from photolabel.engine.openvino import OpenVINO
 from photolabel.errors import InvalidModelError, MissingExtraError, UsageError
 from photolabel.store import Store
@@ -451,6 +451,39 @@ def test_what_is_not_asked_for_is_neither_kept_nor_computed(tiny: Path) -> None:
     assert made.outputs == {"block2_conv1": True} and made.least == (0, 0)
     assert not any("block3" in each.name or "fc" in each.name for each in part.graph.initializer)
     assert len(part.graph.node) < len(whole.graph.node) and part.graph.node[-1].output == ["block2_conv1"]
+
+
+@pytest.mark.parametrize(
+    "cut",
+    [
+        engine.Cut(layers=("block5_conv1", "fc1", "fc2")),
+        engine.Cut(layers=("fc2",), only=True),
+        engine.Cut(layers=("block2_conv1",), only=True, size=(None, 64)),
+        engine.Cut(size=(32, 32)),
+    ],
+    ids=lambda cut: ",".join(cut.layers),
+)
+@pytest.mark.parametrize("kind", ["fp32", "int8"])
+def test_weights_of_our_own_files_are_copied_as_they_lie(
+    tiny: Path, kind: str, cut: engine.Cut, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes of it is what comes of the whole file, parsed and written again; and so are the bits."""
+    path = tiny if kind == "fp32" else in_int8(tiny, tmp_path)
+    parsed, x = cuts.read(path, cut), np.ones((2, 32, 64 if cut.size == (None, 64) else 32, 3), np.float32)
+    expected = engine.open_engine(path, cut=cut, precision=kind).run(x)
+    monkeypatch.setattr(soundness, "is_ours", lambda path: True)
+    monkeypatch.setattr(graph, "check", lambda path: pytest.fail("it is parsed"))
+    copied = cuts.read(path, cut)
+    assert (copied.outputs, copied.least) == (parsed.outputs, parsed.least)
+    one, other = (onnx.load_from_string(each.network).graph for each in (parsed, copied))
+    assert [*one.node] == [*other.node] and [*one.input] == [*other.input] and [*one.output] == [*other.output]
+    assert [*one.initializer] == [*other.initializer]
+    with pytest.raises(UsageError, match="no layer 'fc3'. Close: fc"):
+        cuts.read(path, engine.Cut(layers=("fc3",)))
+    again = engine.open_engine(path, cut=cut, precision=kind).run(x)
+    assert {name: each.tobytes() for name, each in again.items()} == {
+        name: each.tobytes() for name, each in expected.items()
+    }
 
 
 def test_what_an_inner_graph_reads_is_kept(tmp_path: Path, runtime: str) -> None:

@@ -7,28 +7,20 @@ from file to file.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import protobuf
-from ..errors import InvalidModelError, UsageError
-from ..records import CHUNK
-from . import FAMILIARITY, FEATURES, LOGITS, PROBABILITIES, Drawing, parts, serialized
+from ..errors import UsageError
+from . import FAMILIARITY, FEATURES, LOGITS, PROBABILITIES, Drawing, outline, parts, serialized
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
-# Field numbers of onnx.proto.
-_MODEL_GRAPH, _MODEL_METADATA, _GRAPH_INITIALIZER, _TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME = 7, 14, 5, 1, 2, 8
-_MOST_FIELDS = 2_000_000
-_MOST_NODES = 1 << 28  # bytes of a graph without its weights: a stranger's may be in its nodes
-_LONGEST_NAME = 1 << 12
 _AXES_ARE_AN_INPUT = 18  # of ReduceL2, ReduceMax and ReduceMean, since this opset
 _TINY = 1e-12
 _AVERAGED, _KERNEL, _BIAS = f"{FEATURES}/map", "head/kernel", "head/bias"
@@ -68,7 +60,7 @@ def with_head(
     helper.set_model_props(model, dict(describe))
     kept = [each for each in backbone.stored if each.name in backbone.needed]
     size = sum(each.size for each in kept)
-    return serialized(model, network, drawing.constants, copied=_copied(source, kept), copied_bytes=size)
+    return serialized(model, network, drawing.constants, copied=outline.copied(source, kept), copied_bytes=size)
 
 
 def digest(source: Path, layer: str) -> str:
@@ -90,20 +82,9 @@ def digest(source: Path, layer: str) -> str:
             made.update(text)
     kept = sorted((each for each in backbone.stored if each.name in backbone.needed), key=lambda each: each.name)
     made.update(f"{[each.size for each in kept]!r}\n".encode())
-    for data in _copied(source, kept):
+    for data in outline.copied(source, kept):
         made.update(data)
     return f"sha256:{made.hexdigest()}"
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A stored tensor: its name, shape and type, and where in the file the field lies that holds it."""
-
-    name: str
-    dims: tuple[int, ...]
-    kind: int
-    start: int
-    size: int
 
 
 @dataclass
@@ -112,7 +93,7 @@ class _Backbone:
 
     model: Any
     network: Any
-    stored: list[_Stored]
+    stored: list[outline.Stored]
     needed: set[str]
 
 
@@ -129,73 +110,9 @@ def _check(weights: NDArray[np.float32], bias: NDArray[np.float32], centres: NDA
 
 
 def _read(source: Path) -> _Backbone:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        with source.open("rb") as file:
-            walker = protobuf.Walker(file, most=_MOST_FIELDS)
-            outer, inner = bytearray(), bytearray()
-            stored: list[_Stored] = []
-            at = 0
-            for field in walker.fields(0, os.fstat(file.fileno()).st_size):
-                begun, at = at, field.start + field.size
-                if field.number == _MODEL_GRAPH and field.wire == protobuf.BYTES:
-                    stored += _read_graph(walker, field, inner)
-                elif field.number != _MODEL_METADATA:
-                    outer += _span(walker, begun, at)
-        model = onnx.ModelProto.FromString(bytes(outer))
-        network = onnx.GraphProto.FromString(bytes(inner))
-    except (protobuf.BrokenMessageError, DecodeError, UnicodeDecodeError):
-        raise InvalidModelError(f"{source}: not an ONNX file, or a broken one.") from None
-    except OSError as error:
-        raise InvalidModelError(f"{source}: cannot be read: {error.strerror}.") from None
-    model.ClearField("doc_string")
-    return _Backbone(model=model, network=network, stored=stored, needed=set())
-
-
-def _read_graph(walker: protobuf.Walker, graph: protobuf.Field, inner: bytearray) -> Iterator[_Stored]:
-    """Yield the graph's weights; the bytes of all else become a part of `inner`."""
-    at = graph.start
-    for field in walker.fields(graph.start, graph.start + graph.size):
-        begun, at = at, field.start + field.size
-        if field.number == _GRAPH_INITIALIZER and field.wire == protobuf.BYTES:
-            yield _stored(walker, field, begun)
-        elif len(inner) + at - begun > _MOST_NODES:
-            raise protobuf.BrokenMessageError("weights in the nodes")
-        else:
-            inner += _span(walker, begun, at)
-
-
-def _span(walker: protobuf.Walker, start: int, end: int) -> bytes:
-    if end - start > _MOST_NODES:
-        raise protobuf.BrokenMessageError("too large a field")
-    return walker.bytes(protobuf.Field(0, protobuf.BYTES, 0, start, end - start))
-
-
-def _stored(walker: protobuf.Walker, message: protobuf.Field, begun: int) -> _Stored:
-    name, dims, kind = "", [], 0
-    for field in walker.fields(message.start, message.start + message.size):
-        if field.number == _TENSOR_NAME and field.wire == protobuf.BYTES and field.size <= _LONGEST_NAME:
-            name = walker.bytes(field).decode("utf-8")
-        elif field.number == _TENSOR_DIMS:
-            dims += [*walker.varints(field)] if field.wire == protobuf.BYTES else [field.value]
-        elif field.number == _TENSOR_TYPE:
-            kind = field.value
-    return _Stored(name, tuple(dims), kind, begun, message.start + message.size - begun)
-
-
-def _copied(source: Path, kept: list[_Stored]) -> Iterator[bytes]:
-    with source.open("rb") as file:
-        for each in kept:
-            file.seek(each.start)
-            left = each.size
-            while left:
-                data = file.read(min(CHUNK, left))
-                if not data:
-                    raise InvalidModelError(f"{source}: it became shorter while it was read. Try again.")
-                left -= len(data)
-                yield data
+    found = outline.read(source)
+    found.model.ClearField("doc_string")
+    return _Backbone(model=found.model, network=found.network, stored=found.stored, needed=set())
 
 
 def _cut(backbone: _Backbone, layer: str, source: Path) -> None:
