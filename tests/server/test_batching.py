@@ -320,6 +320,24 @@ def test_whoever_goes_need_not_be_prepared(classifier: Held, photo: Path) -> Non
     run(work)
 
 
+def test_those_who_are_not_named_wait_for_their_turn_too(classifier: Held, photo: Path) -> None:
+    later = Later()
+
+    async def work() -> None:
+        way = batcher(classifier, later, inputs=1)
+        tasks = [asyncio.ensure_future(way.prepare(photo.read_bytes(), None)) for _ in range(5)]
+        await turns(lambda: len(later.asked) == 3)  # one is decoded, one is next, one is in the network
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(later.asked) == 3
+        for _ in range(5):
+            await turns(lambda: later.asked)
+            later.finish()
+        await asyncio.gather(*tasks)
+
+    run(work)
+
+
 def test_after_the_end_there_is_no_turn(classifier: Held) -> None:
     async def work() -> None:
         way = batcher(classifier, Here())

@@ -14,7 +14,7 @@ import pytest
 
 import photolabel
 from photolabel.errors import CorruptPhotoError
-from photolabel.server import Settings
+from photolabel.server import Settings, turns
 from photolabel.server.batching import Asked
 from photolabel.server.closer import Why
 from photolabel.server.forms import Upload
@@ -46,9 +46,9 @@ class Stepping(Held):
         self.steps.release(10_000)
 
 
-async def turns(until: Callable[[], object]) -> None:
+async def until(true: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not until():
+        while not true():
             await asyncio.sleep(0.005)
 
 
@@ -69,9 +69,9 @@ def test_names_pass_an_explanation_that_takes_long(tiny: Path, photo: Path) -> N
 
     async def work(client: Any, service: Any, classifier: Stepping) -> None:
         slow = asyncio.ensure_future(client.post(COVERING, content=data))
-        await turns(lambda: len(classifier.runs) == 1)
+        await until(lambda: len(classifier.runs) == 1)
         named = asyncio.ensure_future(client.post("/v1/classify", content=data))
-        await turns(lambda: service.admission.photos == 2)
+        await until(lambda: service.admission.photos == 2)
         await asyncio.sleep(0.1)  # it is decoded meanwhile
         assert not named.done()  # it waits for the run that is at work
         classifier.steps.release(2)  # that one, and the next if it came first
@@ -95,14 +95,14 @@ def test_long_explanations_come_one_after_the_other_and_only_so_many(tiny: Path,
 
     async def work(client: Any, service: Any, classifier: Stepping) -> None:
         tasks = [asyncio.ensure_future(client.post(COVERING, content=data)) for _ in range(2)]
-        await turns(lambda: service.admission.photos == 2)
+        await until(lambda: service.admission.photos == 2)
         refused = await client.post(COVERING, content=unread())
         assert (refused.status_code, problem(refused)) == (429, "queue-full")
         assert "2 explanations are waiting, and at most 2 may" in refused.json()["detail"]
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         for path in (EXPLAIN, LOOK, EMBED, "/v1/classify?explain=1"):  # which take one run, or none
             quick = asyncio.ensure_future(client.post(path, content=data))
-            await turns(lambda: classifier.steps.release() or quick.done())  # noqa: B023
+            await until(lambda: classifier.steps.release() or quick.done())  # noqa: B023
             assert quick.result().status_code == 200
         classifier.let_all()
         assert [each.status_code for each in await asyncio.gather(*tasks)] == [200] * 2
@@ -110,6 +110,28 @@ def test_long_explanations_come_one_after_the_other_and_only_so_many(tiny: Path,
         assert len(classifier.runs) == 2 * RUNS
         assert whole[0] == RUNS - 1 and whole[1] == RUNS, "the last place of the first, and the second whole"
         assert service.admission.photos == service._coverings.photos == 0
+
+    stepping(tiny, work)
+
+
+def test_one_address_has_half_of_the_long_explanations(tiny: Path, photo: Path) -> None:
+    data = photo.read_bytes()
+
+    async def work(client: Any, service: Any, classifier: Stepping) -> None:
+        def ask() -> Any:
+            return service.closer("tiny").explain(Upload(data=data), Asked(top=1), Why(method="occlusion"))
+
+        with turns.answering("192.0.2.1"):
+            first = asyncio.ensure_future(ask())
+            await until(lambda: service._coverings.photos == 1)
+            with pytest.raises(RefusedError) as caught:
+                await ask()
+            assert "Of this address 1 explanations are waiting" in caught.value.problem.detail
+        with turns.answering("192.0.2.2"):
+            other = asyncio.ensure_future(ask())
+            await until(lambda: service._coverings.photos == 2)
+        classifier.let_all()
+        await asyncio.gather(first, other)
 
     stepping(tiny, work)
 
@@ -127,7 +149,7 @@ def test_whoever_goes_leaves_the_network_to_others(tiny: Path, photo: Path) -> N
         closer = service.closer("tiny")
         upload, why = Upload(data=data), Why(method="occlusion")
         gone = asyncio.ensure_future(service.answer(lambda: closer.explain(upload, Asked(top=1), why), receive))
-        await turns(lambda: len(classifier.runs) == 1)
+        await until(lambda: len(classifier.runs) == 1)
         going.set()
         with pytest.raises(GoneError):
             await gone
@@ -144,7 +166,7 @@ def test_at_the_end_an_explanation_is_finished(tiny: Path, photo: Path) -> None:
 
     async def work(client: Any, service: Any, classifier: Stepping) -> None:
         slow = asyncio.ensure_future(client.post(COVERING, content=data))
-        await turns(lambda: len(classifier.runs) == 1)
+        await until(lambda: len(classifier.runs) == 1)
         service.drain()
         for path in (EXPLAIN, LOOK, EMBED, "/v1/classify?explain=1"):
             response = await client.post(path, content=data)
@@ -160,7 +182,7 @@ def test_one_that_is_cut_off_by_the_end_is_told(tiny: Path, photo: Path) -> None
 
     async def work(client: Any, service: Any, classifier: Stepping) -> None:
         slow = asyncio.ensure_future(client.post(COVERING, content=data))
-        await turns(lambda: len(classifier.runs) == 1)
+        await until(lambda: len(classifier.runs) == 1)
         closing = asyncio.ensure_future(service.close())
         await asyncio.sleep(0)
         classifier.steps.release()
@@ -178,7 +200,7 @@ def test_a_queue_that_is_full_is_full_for_these_too(tiny: Path, photo: Path) -> 
 
     async def work(client: Any, service: Any, classifier: Stepping) -> None:
         slow = asyncio.ensure_future(client.post(COVERING, content=data))
-        await turns(lambda: len(classifier.runs) == 1)
+        await until(lambda: len(classifier.runs) == 1)
         for path in (EXPLAIN, LOOK, EMBED, "/v1/classify"):
             response = await client.post(path, content=data)
             assert (response.status_code, problem(response)) == (429, "queue-full")
