@@ -486,6 +486,25 @@ def test_weights_of_our_own_files_are_copied_as_they_lie(
     }
 
 
+def test_a_file_in_the_cache_without_a_name_or_a_record_is_not_ours(tiny: Path) -> None:
+    cache, cut = Store(), engine.Cut(layers=("fc2",), only=True)
+    for name in ("tiny.onnx", "tiny.onnx.123-abcdef.tmp"):
+        cache.folder.mkdir(parents=True, exist_ok=True)
+        path = cache.folder / name
+        shutil.copy(tiny, path)
+        assert not soundness.is_ours(path) and cuts.read(path, cut) == cuts.read(tiny, cut)
+    with cache.create("ours.onnx") as file:
+        file.write(tiny.read_bytes())
+    ours = cache.path("ours.onnx")
+    assert soundness.is_ours(ours)
+    assert (
+        engine.open_engine(ours, cut=cut)(pixels(1)).tobytes() == engine.open_engine(tiny, cut=cut)(pixels(1)).tobytes()
+    )
+    ours.write_bytes(b"another's")
+    with pytest.raises(InvalidModelError):
+        cuts.read(ours, cut)
+
+
 def test_what_an_inner_graph_reads_is_kept(tmp_path: Path, runtime: str) -> None:
     helper, value = onnx.helper, onnx.helper.make_tensor_value_info
     branch = helper.make_graph(

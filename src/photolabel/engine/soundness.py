@@ -22,7 +22,7 @@ def is_ours(path: Path) -> bool:
     try:
         cache = store.Store()
         return path.parent == cache.folder and cache.check(path.name)
-    except StoreError:  # no cache to be had
+    except (StoreError, UsageError):  # no cache to be had; a file that has not got its name yet
         return False
 
 
