@@ -3,11 +3,11 @@
 >>> from photolabel.server import Settings, create_app
 >>> app = create_app(photolabel.load(), settings=Settings(queue=32))    # for any ASGI server
 
-From the outside in: `protocol` is HTTP itself with its limits, `guard` what stands before every route, `routes`, `looks`,
-`inference`, `health` and `metrics` what is answered, `forms`, `queries` and `tensors` how a request is read, `service`
-what an application holds, `admission` how much may be in the house, `turns` who is next, `batching` the way of a photo
-through decoders and network, `closer` that of one which is explained, by the `parts` of the network, and `figures` what
-is counted. `schemas`, `tensor_schemas` and `describing` say what it does; `app` puts it together.
+From the outside in: `protocol` is HTTP itself with its limits, `guard` what stands before every route, `routes`,
+`looks`, `inference`, `health` and `metrics` what is answered, `forms`, `queries` and `tensors` how a request is read,
+`service` what an application holds, `admission` how much may be in the house, `turns` who is next, `batching` the way
+of a photo through decoders and network, `closer` that of one which is explained, by the `parts` of the network, and
+`figures` what is counted. `schemas`, `tensor_schemas` and `describing` say what it does; `app` puts it together.
 """
 
 from __future__ import annotations
