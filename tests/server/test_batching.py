@@ -432,3 +432,21 @@ def test_the_network_stands_back_behind_the_event_loop(classifier: Held) -> None
         assert made.join(10)
 
     run(work)
+
+
+def test_what_is_decoded_when_the_end_has_come_is_refused(tiny: Path, photo: Path) -> None:
+    later = Later()
+
+    async def work() -> None:
+        with photolabel.load(tiny) as classifier:
+            way = batcher(classifier, later)
+            asked = asyncio.ensure_future(way.predict(photo.read_bytes(), None, ASKED))
+            await turns(lambda: later.asked)
+            way.close()
+            assert await asyncio.to_thread(partial(way.join, 30))
+            later.finish()
+            with pytest.raises(RefusedError) as caught:
+                await asked
+            assert caught.value.problem.status == 503
+
+    run(work)

@@ -151,10 +151,8 @@ class Batcher:
         ending. What it decodes it decodes in this process, so it should be given what a worker prepared.
         """
         async with self._turns.taken():
-            if self._closed:
-                raise RefusedError(UNAVAILABLE)
             errand = _Errand(work, self._loop.create_future())
-            self._decoded.put(errand)
+            self._put(errand)
             found: _T = await errand.answer
             return found
 
@@ -166,13 +164,22 @@ class Batcher:
 
     def close(self) -> None:
         """End the thread after the batch that it is at."""
-        self._closed = True
-        self._decoded.put(None)
+        with self._lock:
+            self._closed = True
+            self._decoded.put(None)
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread's end; return whether it came."""
         self._thread.join(seconds)
         return not self._thread.is_alive()
+
+    def _put(self, job: _Job | _Errand) -> None:
+        """Have it done in its turn; behind the end nothing would be."""
+        with self._lock:
+            if not self._closed:
+                self._decoded.put(job)
+                return
+        self._settle([job], [RefusedError(UNAVAILABLE)])
 
     def _count(self, change: int) -> None:
         with self._lock:
@@ -189,7 +196,7 @@ class Batcher:
         else:
             job.prepared = replace(decoding.result(), photo=job.name)
             if job.prepared.error is None:
-                self._decoded.put(job)  # first, so that the network does not think that nothing comes
+                self._put(job)  # first, so that the network does not think that nothing comes
                 self._count(-1)
             else:  # the network has nothing to do with it
                 self._count(-1)
