@@ -29,6 +29,7 @@ _MANY = 2000  # photos: from here on five folds are as good as ten
 _ENOUGH = 10_000  # photos to choose the strength by
 _BARE = 1e-3  # of the loss: what is no better than by this much is not worth less restraint
 _STEPS = 60  # of bisection
+_FLATTEST, _SHARPEST = 1e-3, 1e6  # how large calibrated logits may be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,15 +236,23 @@ def cooled(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> float:
     The one at which the true classes are likeliest, each class counting the same; but as if of every photo, beside it,
     a small part had been named wrongly: as much as makes one photo in all and one class in all. After J. Platt,
     "Probabilistic Outputs for Support Vector Machines", 1999: without it, photos that are all named rightly, as five
-    often are, would make any head certain. Between 1e-6 and 1e6.
+    often are, would make any head certain.
+
+    Of logits that are right less often than chance none is high enough: theirs is 1000 times the logits' size, the root
+    mean square around each photo's mean. Probabilities are then as good as even, but their order is not lost in
+    float32. Of logits that are all alike it is 1.
     """
     photos, classes = logits.shape
+    size = float(np.sqrt(np.square(logits - logits.mean(axis=1, keepdims=True)).mean()))
+    if not size:
+        return 1.0
     doubt = 1 / (photos + 2)
     weights = _even(truth, classes)
     of_truth = np.take_along_axis(logits, truth[:, np.newaxis], axis=1)[:, 0]
     others = (logits.sum(axis=1) - of_truth) / (classes - 1)
     wanted = float(weights @ ((1 - doubt) * of_truth + doubt * others))
-    low, high = -6 * math.log(10), 6 * math.log(10)  # of one over the temperature; the loss is convex in that
+    # Of one over the temperature; the loss is convex in that.
+    low, high = math.log(_FLATTEST / size), math.log(_SHARPEST / size)
     for _ in range(_STEPS):
         middle = (low + high) / 2
         scaled = logits * math.exp(middle)
