@@ -206,8 +206,8 @@ def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> lis
             held[out] = rows.logits(solution, out)
             step(1)
         logits, truth = held[judged], rows.truth[judged]
-        weights = _even(truth, rows.classes)
-        losses = _losses(logits / cooled(logits, truth), truth)
+        weights = even(truth)
+        losses = losses_of(logits / cooled(logits, truth), truth)
         accuracy = min(1.0, float(weights @ (logits.argmax(axis=1) == truth)))  # shares may sum to a little more
         tried.append(Tried(strength=strength, loss=float(weights @ losses), accuracy=accuracy))
         if len(tried) > 2 and tried[-1].loss > tried[-2].loss > tried[-3].loss:
@@ -247,7 +247,7 @@ def cooled(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> float:
     if not size:
         return 1.0
     doubt = 1 / (photos + 2)
-    weights = _even(truth, classes)
+    weights = even(truth)
     of_truth = np.take_along_axis(logits, truth[:, np.newaxis], axis=1)[:, 0]
     others = (logits.sum(axis=1) - of_truth) / (classes - 1)
     wanted = float(weights @ ((1 - doubt) * of_truth + doubt * others))
@@ -263,17 +263,17 @@ def cooled(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> float:
     return math.exp(-(low + high) / 2)
 
 
-def _losses(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> NDArray[np.float64]:
-    """-log p(true class) of each photo."""
+def losses_of(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return -log p(true class) of each photo, (photos,), of logits (photos, classes) and their classes (photos,)."""
     lifted = logits - logits.max(axis=1, keepdims=True)
     of_truth = np.take_along_axis(lifted, truth[:, np.newaxis], axis=1)[:, 0]
     found: NDArray[np.float64] = np.log(np.exp(lifted).sum(axis=1)) - of_truth
     return found
 
 
-def _even(truth: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
-    """Weights of photos that sum to 1, each class that is there having the same share."""
-    counts = np.bincount(truth, minlength=classes)
+def even(truth: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return weights of photos, (photos,), that sum to 1, each class of `truth`, (photos,), having the same share."""
+    counts = np.bincount(truth)
     weights: NDArray[np.float64] = 1 / (counts[truth] * np.count_nonzero(counts))
     return weights
 
