@@ -362,7 +362,7 @@ def the_loss_falls_from_nothing() -> None:
 
 def rare_classes_count_as_much() -> None:
     """Of a class with a quarter of the photos each counts four times."""
-    from photolabel.teaching.epochs import even
+    from photolabel.teaching.heads import even
 
     truth = np.array([0] * 8 + [1] * 2)
     np.testing.assert_allclose(even(truth), [1 / 16] * 8 + [1 / 4] * 2)

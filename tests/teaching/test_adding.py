@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -83,6 +84,26 @@ def test_corrections_come_as_a_table(classifier: Classifier, photos: Path, out: 
     row = found.photos.index("grass/001.png")
     assert found.names[row] == "röd" and found.names.count("röd") == 6
     assert sum(each.index == LABELS.index("röd") for each in known(found, LABELS)) == 6
+
+
+@pytest.mark.parametrize("first", ["grass", "r\u00f6d"])
+def test_a_photo_of_before_that_is_now_said_to_be_of_two_classes_is_not_corrected_twice(
+    classifier: Classifier, photos: Path, out: Path, tmp_path: Path, first: str
+) -> None:
+    second = ({"grass", "r\u00f6d"} - {first}).pop()
+    more = tmp_path / "more"
+    for number, name in enumerate((first, second)):
+        (more / f"{number}" / name).mkdir(parents=True)
+        shutil.copy(photos / "grass" / "001.png", more / f"{number}" / name / "copy.png")
+    with Backbone.of(classifier).open() as running:
+        found = compute(
+            examples.find([more / "0", more / "1"]), running, Counted(), most=2, earlier=adding.earlier(out)
+        )
+    rows = [row for row, digest in enumerate(found.digests) if digest == found.digests[-1]]
+    assert len(found.photos) == 16 and [found.names[row] for row in rows] == [first, second]
+    assert found.corrected == () and found.photos[rows[1]] == str(more / "1" / second / "copy.png")
+    np.testing.assert_array_equal(*found.numbers[rows])
+    np.testing.assert_array_equal(*found.fingerprints[rows])
 
 
 def test_features_that_are_not_kept_any_more_are_an_error(

@@ -154,3 +154,17 @@ def test_shadows_that_tell_nothing_do_no_harm() -> None:
     shadows = closest.cast(lambda some: rows[some], len(rows))
     found = pairs(lambda some: rows[some], len(rows), least=0.5, most=100, shadows=shadows)
     assert [each.tolist() for each in found[:2]] == [[5], [2000]]
+
+
+def test_shadows_hide_no_pair_at_the_very_edge() -> None:
+    """Where shadows hold all that rows differ by, their products are less than those of the rows by rounding."""
+    random = np.random.default_rng(0)
+    rows = (random.normal(size=(2100, 40)) @ random.normal(size=(40, 600))).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    shadows = closest.cast(lambda some: rows[some], len(rows))
+    assert shadows is not None
+    least = 0.55
+    plain = pairs(lambda some: rows[some], len(rows), least=least, most=5000)
+    found = pairs(lambda some: rows[some], len(rows), least=least, most=5000, shadows=shadows)
+    assert 10 < len(plain[0]) < 5000 and np.count_nonzero(plain[2] < least + closest._SLACK) > 0
+    assert [*zip(found[0], found[1], strict=True)] == [*zip(plain[0], plain[1], strict=True)]

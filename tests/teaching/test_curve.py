@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from photolabel.confidence import share
 from photolabel.errors import UsageError
 from photolabel.teaching import curve
 from photolabel.teaching.curve import FEW, Curve, measure
@@ -151,6 +152,22 @@ def test_where_all_is_well_no_class_needs_more() -> None:
     assert told is not None and told.needs == () and told.points[-1].accuracy.value == 1
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "lower"),
+    [
+        ((9, 10), (10, 10), False),  # one mistake is no more than chance
+        ((122, 123), (121, 121), False),
+        ((60, 100), (95, 100), True),
+        ((7, 10), (995, 1000), True),
+        ((95, 100), (60, 100), False),
+        ((0, 0), (10, 10), False),
+        ((5, 10), (0, 0), False),
+    ],
+)
+def test_a_class_falls_behind_by_more_than_chance(one: tuple[int, int], other: tuple[int, int], lower: bool) -> None:
+    assert curve._is_lower(share(*one), share(*other)) is lower
+
+
 def test_a_class_of_very_few_photos_needs_more_however_well_it_is_found() -> None:
     told = measured(*clouds([30, 40, FEW - 1], 40, apart=6))
     assert told is not None
@@ -161,7 +178,7 @@ def test_a_class_of_very_few_photos_needs_more_however_well_it_is_found() -> Non
 
 
 def test_the_lowest_recall_comes_first() -> None:
-    told = measured(*near_classes([60, 120, 60, 60], near=0.1))
+    told = measured(*near_classes([60, 120, 60, 60], near=0.0))
     assert told is not None and len(told.needs) == 2
     assert told.needs[0].recall.value <= told.needs[1].recall.value
 

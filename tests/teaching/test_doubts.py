@@ -28,6 +28,18 @@ def test_what_is_less_than_usual_of_a_class_is_not_believed() -> None:
     assert mislabelled(said, truth, np.ones(40, bool)) == ()
 
 
+@pytest.mark.parametrize(("lead", "found"), [(1e-3, 0), (0.15, 0), (0.17, 20)])
+def test_a_head_that_tells_little_apart_doubts_nothing(lead: float, found: int) -> None:
+    """Each photo is said to be of another class than the head thinks, so that no class is believed for a high value."""
+    truth = np.arange(40) % 2
+    said = np.full((40, 2), 0.5, np.float32)
+    said[:20, 0] += lead
+    said[:20, 1] -= lead
+    said[20:] = 0.5 - 1e-6, 0.5 - 1e-6
+    truth[:20], truth[20:] = 1, np.arange(20) % 2
+    assert len(mislabelled(said, truth, np.ones(40, bool))) == found
+
+
 def test_what_was_not_judged_is_not_doubted() -> None:
     truth, said = np.array([0, 0, 1, 1]), np.array([[0, 1], [1, 0], [0, 1], [0, 1]], np.float32)
     judged = np.ones(4, bool)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def test_one_class_or_none_is_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(TruthError, match=r"photos of one class only, 'cats' \(2\)"):
         examples.find([path]).survey()
     (path / "empty").mkdir()
+    with pytest.raises(
+        TruthError, match=rf"at least two\. In {re.escape(str(path / 'empty'))} there is no photo\. Exp"
+    ):
+        examples.find([path]).survey()
+    for number in range(5):
+        (path / f"empty{number}").mkdir()
+    with pytest.raises(TruthError, match=r"empty3, \.\.\. there is no photo"):
+        examples.find([path]).survey()
     with pytest.raises(TruthError, match="no photos to learn from"):
         examples.find([path / "empty"]).survey()
 

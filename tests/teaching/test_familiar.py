@@ -58,6 +58,15 @@ def test_features_of_nought_are_no_error() -> None:
     assert known.scores(np.zeros((1, 40), np.float32)) == 0
 
 
+def test_what_rounding_leaves_of_a_class_is_no_direction() -> None:
+    """A class whose photos cancel each other out has no mean; whatever its last digits point to says nothing."""
+    away = np.float32([0.1, 0.7, -0.2, 0.3])
+    features = np.stack([away, 2 * away, -3 * away, away, away])
+    assert features[:3].sum(axis=0, dtype=np.float64).any()
+    known = learn(features, np.array([0, 0, 0, 1, 1]), np.array([0, 1, NEVER, 0, 1]), classes=2)
+    assert not known.centres[:, 0].any() and np.linalg.norm(known.centres[:, 1]) == pytest.approx(1)
+
+
 def test_numbers_that_do_not_fit_are_refused() -> None:
     features, truth = photos(9)
     fold = np.zeros(9, np.intp)

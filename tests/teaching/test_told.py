@@ -184,11 +184,11 @@ def test_long_lists_are_cut() -> None:
 def test_which_classes_need_more() -> None:
     text = told.text(grown(lesson(labels=["a", "b"]), (1, 40), (0, None)))
     assert (
-        "2 classes need more photos; to halve the errors it takes:\n"
+        "2 classes fall behind or have few photos; to halve the errors it takes:\n"
         "  b  12 photos now  about 40 photos\n"
         "  a  12 photos now  more photos would hardly help\n"
     ) in text
-    assert "1 class needs more photos" in told.text(grown(lesson(), (1, 40)))
+    assert "1 class falls behind or has few photos" in told.text(grown(lesson(), (1, 40)))
     assert "more photos" not in told.text(grown(lesson((40, 40))))
 
 

@@ -6,6 +6,7 @@ do in many tasks (Cortes and others, "Learning Curves: Asymptotic Values and Rat
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -91,14 +92,14 @@ def measure(
     their groups; the last point is what `fitted` says. At most some 10,000 photos are looked at for the others. It
     cannot be told where half of the classes have fewer than 10 photos, or none could be held out.
 
-    A class needs more photos when its recall's interval lies below the mean of the others' recalls, or when it has
-    fewer than 10. About how many is read off the curve error(n) = a * n ** -b + floor, which is fitted to the class's
-    own errors by their likelihood; b is not negative, and is held near that of all classes together, since a class's
-    own errors are few. The curve has a floor only where the errors are plainly likelier with one, and falls only where
-    they are plainly likelier than if they stayed the same. More photos would not help where it does not fall, where the
-    floor is half of the error or more, and where it would take more than 32 times as many. A class of fewer than 10
-    photos wants 10 at least. Numbers are rounded to two digits; of classes made up they were mostly within a factor of
-    two of the truth.
+    A class needs more photos when its recall is below that of all other classes' photos together by more than chance
+    makes it, or when it has fewer than 10. About how many is read off the curve error(n) = a * n ** -b + floor, which
+    is fitted to the class's own errors by their likelihood; b is not negative, and is held near that of all classes
+    together, since a class's own errors are few. The curve has a floor only where the errors are plainly likelier with
+    one, and falls only where they are plainly likelier than if they stayed the same. More photos would not help where
+    it does not fall, where the floor is half of the error or more, and where it would take more than 32 times as many.
+    A class of fewer than 10 photos wants 10 at least. Numbers are rounded to two digits; of classes made up they were
+    mostly within a factor of two of the truth.
 
     The same photos and seed give the same answer. Raises UsageError for numbers that do not fit together.
     """
@@ -214,15 +215,13 @@ def _needs(tried: list[_Tried], truth: NDArray[np.intp], counts: NDArray[np.intp
     for which in range(len(counts)):
         error, judged = whole.of(which)
         recalls.append(share(round((1 - error) * judged), judged))
-    values = np.array([each.value for each in recalls])
-    told = ~np.isnan(values)
+    right, judged_in_all = sum(each.count for each in recalls), sum(each.of for each in recalls)
     usual = _Law.fit([each.sizes.mean() for each in tried], [each.of(None) for each in tried]).exponent
     needs = []
     for which, recall in enumerate(recalls):
-        others = values[told & (np.arange(len(counts)) != which)]
-        low = bool(len(others)) and recall.high < others.mean()
+        others = share(right - recall.count, judged_in_all - recall.of)
         few = counts[which] < FEW
-        if not (low or few):
+        if not (_is_lower(recall, others) or few):
             continue
         law = _Law.fit([each.sizes[which] for each in tried], [each.of(which) for each in tried], usual)
         wanted = law.halved(int(counts[which]))
@@ -230,6 +229,17 @@ def _needs(tried: list[_Tried], truth: NDArray[np.intp], counts: NDArray[np.intp
             wanted = max(FEW, wanted or 0)
         needs.append(Need(index=which, photos=int(counts[which]), recall=recall, wanted=wanted))
     return tuple(sorted(needs, key=lambda need: (need.recall.value if need.recall.of else -1.0, need.index)))
+
+
+def _is_lower(one: Share, other: Share) -> bool:
+    """Whether a share is lower than another by more than chance makes it.
+
+    By the interval of a difference: Newcombe, "Interval Estimation for the Difference Between Independent Proportions",
+    1998, its method 10.
+    """
+    if not (one.of and other.of):
+        return False
+    return other.value - one.value > math.hypot(other.value - other.low, one.high - one.value)
 
 
 @dataclass(frozen=True, kw_only=True)

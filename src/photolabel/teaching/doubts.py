@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 BITS = 48
 NEAR = 0.9
 MOST = 10_000  # pairs that are kept
+_LIKELIER = 2  # times: of a head that tells little apart all classes are about as likely, which says nothing of a photo
 _SERIES = 5  # photos of a class: fewer that are alike may well be one series
 
 
@@ -85,7 +86,7 @@ def mislabelled(
     `probabilities` are those of heads that had not seen the photo, float32 (photos, classes); `truth` and `judged`
     are (photos,): the others' probabilities are not looked at. A class is believed of a photo if its probability is at
     least what it has in the mean over the photos that are said to show it. A photo of which another class is believed,
-    the likeliest of those believed, is returned.
+    the likeliest of those believed, is returned if it is at least twice as likely as the one that is said.
     """
     photos = np.flatnonzero(judged)
     if not len(photos):
@@ -99,8 +100,9 @@ def mislabelled(
     said = believed.argmax(axis=1)
     # One that is believed to be what is said of it may still be likelier another: what counts is the likeliest.
     amiss = (believed.max(axis=1) >= 0) & (said != known)
-    margins = given[np.arange(len(photos)), said] - own
-    amiss &= margins > 0
+    likely = given[np.arange(len(photos)), said]
+    margins = likely - own
+    amiss &= (margins > 0) & (likely >= _LIKELIER * own)
     order = np.flatnonzero(amiss)[np.argsort(-margins[amiss], kind="stable")]
     return tuple(
         Mislabelled(photo=int(photos[i]), truth=int(known[i]), said=int(said[i]), margin=float(margins[i]))

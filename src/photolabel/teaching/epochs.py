@@ -7,14 +7,14 @@ epoch's number alone, so that an epoch is the same whether those before it were 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..keras import imported
-from .heads import cooled
+from .heads import cooled, even, losses_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .activations import Activations
 
 BATCH = 16
+PATIENCE = 5  # epochs without a better one, after which no more are trained
 _MOMENTUM = 0.9
 
 
@@ -150,20 +151,17 @@ def judge(logits: NDArray[np.float32], truth: NDArray[np.intp]) -> tuple[float, 
     """
     exact = logits.astype(np.float64)
     temperature = cooled(exact, truth)
-    exact /= temperature
-    exact -= exact.max(axis=1, keepdims=True)
-    own = np.take_along_axis(exact, truth[:, np.newaxis], axis=1)[:, 0]
-    losses = np.log(np.exp(exact).sum(axis=1)) - own
+    losses = losses_of(exact / temperature, truth)
     return float(even(truth) @ losses), float((logits.argmax(axis=1) == truth).mean()), temperature
-
-
-def even(truth: NDArray[np.intp]) -> NDArray[np.float64]:
-    """Weights of photos that sum to 1, each class that is there having the same share."""
-    counts = np.bincount(truth)
-    weights: NDArray[np.float64] = 1 / (counts[truth] * np.count_nonzero(counts))
-    return weights
 
 
 def is_better(loss: float, least: float) -> bool:
     """Whether a loss is lower than the least before by more than chance makes it."""
     return math.isfinite(loss) and loss < least * (1 - 1e-3)
+
+
+def is_over(history: Sequence[Epoch]) -> bool:
+    """Whether no further epoch is trained: there were as many as were asked for, or PATIENCE without a better one."""
+    last = history[-1]
+    best = max(each.number for each in history if each.best)
+    return last.number >= last.most or last.number - best >= PATIENCE

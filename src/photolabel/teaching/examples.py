@@ -26,6 +26,7 @@ from ..truth.classes import NoClassError
 __all__ = ["Example", "Examples", "Survey", "class_name", "find"]
 
 LONGEST = 100  # characters of a class's name
+_SHOWN = 5  # empty folders
 _ADVICE = "Expected a folder for each class with its photos in it, or a table of path,label"
 
 
@@ -107,13 +108,14 @@ class Examples:
             raise TruthError(
                 f"there are no photos to {'learn from' if self._classes is None else 'judge by'}. {_ADVICE}."
             )
+        empty = tuple(sorted(self._empty(met))) if listed is None else ()
         if alone and len(counts) < 2 and self._classes is None:
             (name, count) = counts.popitem()
+            bare = ", ".join([*empty[:_SHOWN], *(["..."] if len(empty) > _SHOWN else [])])
             raise TruthError(
-                f"there are photos of one class only, {name!r} ({count:,}): to tell classes apart takes at least two. "
-                f"{_ADVICE}."
+                f"there are photos of one class only, {name!r} ({count:,}): to tell classes apart takes at least two."
+                f"{f' In {bare} there is no photo.' if bare else ''} {_ADVICE}."
             )
-        empty = tuple(sorted(self._empty(met))) if listed is None else ()
         unused = listed.unused if listed is not None and self._given else 0
         return Survey(counts=dict(sorted(counts.items())), empty=empty, unused=unused, left_out=left_out)
 

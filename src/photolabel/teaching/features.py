@@ -53,7 +53,8 @@ class Features:
     `numbers` are float32 (photos, views, dimensions); `averaged` says that they are a map's average over all places.
     `fingerprints` are uint8 (photos, 32), of the view in the middle: `fingerprint.fingerprint` says what they are.
     `photos`, `names` and `digests` (SHA-256, 32 bytes) are what the photos are called, their classes and their content,
-    a row each: the same photo twice is two rows. `failures` are the photos without a row. `from_cache` counts the rows
+    a row each: the same photo twice is two rows, one that was taught earlier only if two classes are said of it now.
+    `failures` are the photos without a row. `from_cache` counts the rows
     that were kept from earlier. `corrected` are photos that were taught earlier as another class, and have the new one
     now; `known` counts those that were taught earlier as the same. `remarks` say what was amiss with what was kept.
     """
@@ -170,7 +171,8 @@ class _Run:
         before = {digest[:KEY_BYTES]: row for row, digest in enumerate(self._digests)}
         waiting: deque[tuple[str, str]] = deque()
         failures: list[Failure] = []
-        corrected: list[str] = []
+        said: dict[int, str] = {}  # of rows taught earlier: the class that is said first now
+        corrected: dict[int, str] = {}
         same, from_cache = 0, len(before)
         places = list(range(len(before)))
 
@@ -188,7 +190,9 @@ class _Run:
                 row = before.get(done.digest[:KEY_BYTES])
                 if done.error is not None:
                     failures.append(Failure(photo=photo, name=name, error=done.error))
-                elif row is None:
+                elif row is None or said.setdefault(row, name) != name:
+                    if row is not None:  # now two classes are said of it: neither corrects the other
+                        corrected.pop(row, None)
                     places.append(done.place)
                     self._photos.append(photo)
                     self._names.append(name)
@@ -196,7 +200,7 @@ class _Run:
                     from_cache += done.from_cache
                 elif self._names[row] != name:
                     self._names[row] = name
-                    corrected.append(photo)
+                    corrected[row] = photo
                 else:
                     same += 1
                 if step is not None:
@@ -213,7 +217,7 @@ class _Run:
             digests=tuple(self._digests),
             failures=tuple(failures),
             from_cache=from_cache,
-            corrected=tuple(corrected),
+            corrected=tuple(corrected.values()),
             known=same,
             remarks=tuple(self._kept.remarks),
         )

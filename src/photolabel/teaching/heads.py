@@ -29,6 +29,7 @@ _MANY = 2000  # photos: from here on five folds are as good as ten
 _ENOUGH = 10_000  # photos to choose the strength by
 _BARE = 1e-3  # of the loss: what is no better than by this much is not worth less restraint
 _STEPS = 60  # of bisection
+_FLATTEST, _SHARPEST = 1e-3, 1e6  # how large calibrated logits may be
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,8 +206,8 @@ def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> lis
             held[out] = rows.logits(solution, out)
             step(1)
         logits, truth = held[judged], rows.truth[judged]
-        weights = _even(truth, rows.classes)
-        losses = _losses(logits / cooled(logits, truth), truth)
+        weights = even(truth)
+        losses = losses_of(logits / cooled(logits, truth), truth)
         accuracy = min(1.0, float(weights @ (logits.argmax(axis=1) == truth)))  # shares may sum to a little more
         tried.append(Tried(strength=strength, loss=float(weights @ losses), accuracy=accuracy))
         if len(tried) > 2 and tried[-1].loss > tried[-2].loss > tried[-3].loss:
@@ -235,15 +236,23 @@ def cooled(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> float:
     The one at which the true classes are likeliest, each class counting the same; but as if of every photo, beside it,
     a small part had been named wrongly: as much as makes one photo in all and one class in all. After J. Platt,
     "Probabilistic Outputs for Support Vector Machines", 1999: without it, photos that are all named rightly, as five
-    often are, would make any head certain. Between 1e-6 and 1e6.
+    often are, would make any head certain.
+
+    Of logits that are right less often than chance none is high enough: theirs is 1000 times the logits' size, the root
+    mean square around each photo's mean. Probabilities are then as good as even, but their order is not lost in
+    float32. Of logits that are all alike it is 1.
     """
     photos, classes = logits.shape
+    size = float(np.sqrt(np.square(logits - logits.mean(axis=1, keepdims=True)).mean()))
+    if not size:
+        return 1.0
     doubt = 1 / (photos + 2)
-    weights = _even(truth, classes)
+    weights = even(truth)
     of_truth = np.take_along_axis(logits, truth[:, np.newaxis], axis=1)[:, 0]
     others = (logits.sum(axis=1) - of_truth) / (classes - 1)
     wanted = float(weights @ ((1 - doubt) * of_truth + doubt * others))
-    low, high = -6 * math.log(10), 6 * math.log(10)  # of one over the temperature; the loss is convex in that
+    # Of one over the temperature; the loss is convex in that.
+    low, high = math.log(_FLATTEST / size), math.log(_SHARPEST / size)
     for _ in range(_STEPS):
         middle = (low + high) / 2
         scaled = logits * math.exp(middle)
@@ -254,17 +263,17 @@ def cooled(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> float:
     return math.exp(-(low + high) / 2)
 
 
-def _losses(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> NDArray[np.float64]:
-    """-log p(true class) of each photo."""
+def losses_of(logits: NDArray[np.float64], truth: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return -log p(true class) of each photo, (photos,), of logits (photos, classes) and their classes (photos,)."""
     lifted = logits - logits.max(axis=1, keepdims=True)
     of_truth = np.take_along_axis(lifted, truth[:, np.newaxis], axis=1)[:, 0]
     found: NDArray[np.float64] = np.log(np.exp(lifted).sum(axis=1)) - of_truth
     return found
 
 
-def _even(truth: NDArray[np.intp], classes: int) -> NDArray[np.float64]:
-    """Weights of photos that sum to 1, each class that is there having the same share."""
-    counts = np.bincount(truth, minlength=classes)
+def even(truth: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Return weights of photos, (photos,), that sum to 1, each class of `truth`, (photos,), having the same share."""
+    counts = np.bincount(truth)
     weights: NDArray[np.float64] = 1 / (counts[truth] * np.count_nonzero(counts))
     return weights
 

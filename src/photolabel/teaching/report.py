@@ -43,8 +43,8 @@ _MEANINGS = {
     **parts.MEANINGS,
     "Likely mislabelled": (
         "By confident learning (Northcutt et al., 2021): a head that has not seen the photo finds another class at "
-        "least as likely as that class's own photos usually are, and likelier than the one that is said. Some of them "
-        "are only hard."
+        "least as likely as that class's own photos usually are, and at least twice as likely as the one that is said. "
+        "Some of them are only hard."
     ),
     "None of the classes": (
         "A photo whose features are less like each class's mean than all but 5% of the photos learnt from were, each "

@@ -1,8 +1,9 @@
 """A linear head's weights from features: rows that are centred, scaled and turned once, then solved as often as needed.
 
 All features are divided by one number, so that rows have a mean square of 1 around their mean: what a strength means
-does not depend on the network. One number, not one a feature: see docs on teaching. Centring and turning change neither
-logistic regression's answer nor that of the SVM here, whose biases are free; they make solving quick.
+does not depend on the network. One number, not one a feature: features that hardly vary would be made as loud as those
+that tell. Centring and turning change neither logistic regression's answer nor that of the SVM here, whose biases are
+free; they make solving quick.
 """
 
 from __future__ import annotations

@@ -181,8 +181,8 @@ def _needs(lesson: Lesson) -> list[str]:
         )
         for each in found.needs[:_SHOWN]
     ]
-    head = f"{several(len(found.needs), 'class needs', 'classes need')} more photos; to halve the errors it takes"
-    return [f"{head}:", *columns(rows).splitlines(), *_more(len(found.needs))]
+    behind = several(len(found.needs), "class falls behind or has few photos", "classes fall behind or have few photos")
+    return [f"{behind}; to halve the errors it takes:", *columns(rows).splitlines(), *_more(len(found.needs))]
 
 
 def _doubts(lesson: Lesson) -> list[str]:

@@ -25,7 +25,7 @@ from ..images import DEFAULT_LIMITS, Limits
 from . import activations, folds, heads, tuned
 from .activations import Activations
 from .checkpoint import Checkpoint, State, check
-from .epochs import Epoch, Seen, Trainer, is_better, judge
+from .epochs import Epoch, Seen, Trainer, is_better, is_over, judge
 from .features import compute
 from .solving import one_thread
 
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 EPOCHS = 30
 LEARNING_RATE = 1e-4
-PATIENCE = 5  # epochs without a better one, after which no more are trained
 _HELD = 5  # of so many photos one is held out where none are given to judge by
 _LARGE = 1 << 30  # bytes of maps that their owner is told of
 
@@ -357,7 +356,7 @@ class Tuner:
         if epoch is not None:
             for each in state.history:
                 epoch(each)
-        while not _is_over(state.history):
+        while not is_over(state.history):
             number = len(state.history)
             loss, accuracy = trainer.train(learnt, number, seed=self._seed, step=progress)
             logits = trainer.look(held)[1]
@@ -398,9 +397,3 @@ class Tuner:
             return []
         told = f"what was computed of these photos, {size / 1e9:.1f} GB, is kept for the next time"
         return [f"{told}: photolabel models clean --all removes it."]
-
-
-def _is_over(history: tuple[Epoch, ...]) -> bool:
-    last = history[-1]
-    best = max(each.number for each in history if each.best)
-    return last.number >= last.most or last.number - best >= PATIENCE
