@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,8 +26,8 @@ MODEL = "tiny"
 
 # What a line of the log may be; a trace has others.
 LOG_LINE = re.compile(
-    r"[0-9-]{10} [0-9:,]{12} [A-Za-z0-9._-]{1,64} [0-9a-f.:-]+ [!-~]{1,60} [!-~]{0,603} [0-9]{1,3} "
-    r"in=[0-9]+ out=[0-9]+ ms=[0-9]+"
+    r"[0-9-]{10} [0-9:,]{12} [A-Za-z0-9._-]{1,64} [0-9a-f.:-]+ (?P<method>[!-~]{1,60}) (?P<path>[!-~]{0,603}) "
+    r"(?P<status>[0-9]{1,3}) in=[0-9]+ out=[0-9]+ ms=[0-9]+"
 )
 
 
@@ -53,8 +54,15 @@ class Served:
 
     def strange_lines(self) -> list[str]:
         """What its log has besides a line a request."""
-        lines = self._log.read_bytes().decode("utf-8", "replace").split("\n")
-        return [line for line in lines if line and not LOG_LINE.fullmatch(line)]
+        return [line for line in self._lines() if line and not LOG_LINE.fullmatch(line)]
+
+    def answered(self) -> Counter[tuple[str, str, int]]:
+        """How often it has answered what, as its log has it: method, path, status."""
+        found = filter(None, map(LOG_LINE.fullmatch, self._lines()))
+        return Counter((each["method"], each["path"], int(each["status"])) for each in found)
+
+    def _lines(self) -> list[str]:
+        return self._log.read_bytes().decode("utf-8", "replace").split("\n")
 
     def end(self) -> int:
         """Tell it to end; return its exit code."""
