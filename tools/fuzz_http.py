@@ -192,7 +192,7 @@ class Run:
     def __init__(self, options: argparse.Namespace, service: Served) -> None:
         self.options, self.service = options, service
         self.statuses, self.finds, self.played = collections.Counter[str](), 0, 0
-        self.base, self.told = service.descriptors(), 0  # descriptors, and lines of the log
+        self.base, self.told = service.descriptors(), 0  # what it has open, and how many strange lines are known
 
     async def all(self) -> None:
         """Play all cases, some at once, and look at the service now and then."""
@@ -213,7 +213,11 @@ class Run:
                     break
                 await asyncio.gather(*(self.client(waiting, whole) for _ in range(self.options.clients)))
                 await self.look(good, expected)
-                idle = idle or self.service.memory()
+                if not idle:
+                    idle = self.service.memory()
+                    sockets = self.base["socket"]  # clients may be there yet; but by now all workers are
+                    self.base = self.service.descriptors()
+                    self.base["socket"] = sockets
         await self.last_look(idle)
 
     async def client(self, numbers: Any, whole: list[bytes]) -> None:
@@ -253,10 +257,10 @@ class Run:
         if (grown := self.service.memory("VmHWM") - idle) > GROWTH:
             self.note(f"the service grew by {grown >> 10} MB")
         until = time.monotonic() + self.options.longest
-        while (held := self.service.descriptors()) > self.base and time.monotonic() < until:
+        while (held := self.service.descriptors() - self.base) and time.monotonic() < until:
             await asyncio.sleep(0.1)
-        if held > self.base:
-            self.note(f"the service holds {held} descriptors, and had {self.base}")
+        if held:
+            self.note(f"the service has more open than it had: {dict(held)}")
         if code := await asyncio.to_thread(self.service.end):
             self.note(f"the service ended with {code}")
         print(f"memory: {idle >> 10} MB when warm, at most {grown >> 10} MB more")

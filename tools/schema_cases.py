@@ -40,8 +40,8 @@ CHECKS = (
     "response_schema_conformance",
     "unsupported_method",
 )
-EACH = 200  # cases of an operation in one round
 MOST_ROUNDS = 20
+MOST_SECONDS = 1800  # of a round
 
 
 def program() -> Path:
@@ -56,17 +56,17 @@ def program() -> Path:
     return found
 
 
-def round_of(chosen: Path, service: Served, folder: Path, seed: int, most_seconds: float) -> str | None:
+def round_of(chosen: Path, service: Served, folder: Path, *, seed: int, each: int) -> str | None:
     """Run schemathesis once; return what it found, None for nothing."""
     command = [chosen, "--no-color", "run"]
     command += [f"http://127.0.0.1:{service.port}/openapi.json", "--phases", "examples,coverage,fuzzing"]
-    command += ["--checks", ",".join(CHECKS), "--max-examples", str(EACH), "--seed", str(seed), "--workers", "2"]
+    command += ["--checks", ",".join(CHECKS), "--max-examples", str(each), "--seed", str(seed), "--workers", "2"]
     command += ["--generation-database", "none"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": str(ROOT / "tools" / "schema_photos.py")}
     environment["SCHEMA_PHOTOS"] = str(folder / "photos")
     environment.pop("PYTHONPATH", None)  # its packages are not ours
     done = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=most_seconds
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=MOST_SECONDS
     )
     return done.stdout + done.stderr if done.returncode else None
 
@@ -97,6 +97,7 @@ def main() -> int:
     """Run the cases and print a tally."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=2000)
+    parser.add_argument("--each", type=int, default=200, help="cases of an operation in one round")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--schemathesis", type=Path, metavar="PROGRAM", help="its program, where it is installed")
     parser.add_argument("--plant", help="a Python file whose plant(app) makes faults that must be found")
@@ -110,7 +111,9 @@ def main() -> int:
         with urllib.request.urlopen(f"http://127.0.0.1:{service.port}/openapi.json") as answer:
             asked = operations(json.load(answer))
         for number in range(MOST_ROUNDS):
-            if (what := round_of(chosen, service, Path(name), options.seed + number, 3600)) is not None:
+            if (
+                what := round_of(chosen, service, Path(name), seed=options.seed + number, each=options.each)
+            ) is not None:
                 found.append(what)
                 print(what)
                 break

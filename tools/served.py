@@ -17,7 +17,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,13 @@ class Served:
         found = re.search(rf"^{what}:\s+([0-9]+) kB", status, re.MULTILINE)
         return int(found[1]) if found else 0
 
-    def descriptors(self) -> int:
-        """How many files and connections it has open."""
-        return len([*Path(f"/proc/{self.process.pid}/fd").iterdir()])
+    def descriptors(self) -> Counter[str]:
+        """How many sockets, pipes, files and so on it has open."""
+        found = Counter[str]()
+        for each in Path(f"/proc/{self.process.pid}/fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found[str(each.readlink()).partition(":")[0]] += 1
+        return found
 
     def strange_lines(self) -> list[str]:
         """What its log has besides a line a request."""
