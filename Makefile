@@ -35,10 +35,12 @@ lint: $(VENV)/installed-dev  ## style and types
 docs: $(VENV)/installed-dev  ## write docs/cli.md from the command line itself
 	$(BIN)/python tools/make_cli_reference.py
 
-fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weights files, 200 kills of downloads, runs and savings
+fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weights files, 50,000 of HTTP, 2,000 by the schema, 200 kills of downloads, runs and savings
 	$(BIN)/python tools/fuzz_images.py --cases 50000
 	$(BIN)/python tools/fuzz_store.py --cases 50000
 	$(BIN)/python tools/fuzz_weights.py --cases 50000
+	$(BIN)/python tools/fuzz_http.py --cases 50000
+	$(BIN)/python tools/schema_cases.py --cases 2000
 	$(BIN)/python tools/kill_downloads.py --kills 100
 	$(BIN)/python tools/kill_runs.py --kills 50
 	$(BIN)/python tools/kill_saves.py --kills 50
