@@ -72,6 +72,9 @@ export class Detail {
   #seen(viewable) {
     if (!this.#photo) return;
     this.#viewable = viewable;
+    const { naturalWidth, naturalHeight } = at("shown");
+    at("frame").style.setProperty("--wide", String(naturalWidth));
+    at("frame").style.setProperty("--ratio", String(naturalWidth / naturalHeight || 1));
     show(at("frame"), viewable);
     say(at("cannot"), `This browser cannot show ${ending(this.#photo.name)} files such as this one.`);
     show(at("cannot"), !viewable);
@@ -98,7 +101,7 @@ export class Detail {
     show(at("names"), Boolean(record));
     if (record) {
       const above = record.tree ?? [];
-      path.append(...above.map((each, place) => step(each, place === above.length - 1)));
+      path.append(...above.map((each, place) => step(each, above[place - 1], place === above.length - 1)));
       bars.append(...record.labels.map((label) => this.#bar(label)));
       const { decoding } = record;
       if (decoding) facts[1][1] += `, ${decoding.width} × ${decoding.height} pixels, ${decoding.format}`;
@@ -218,8 +221,10 @@ function how({ answer, labels }) {
   return `No name is sure enough. The likeliest is ${nameOf(labels[0])}, ${percent(labels[0].probability)}.`;
 }
 
-function step(each, last) {
-  const made = make("li", {}, foreign(nameOf(each)), " ", make("span", { className: "number" }, percent(each.probability)));
+/** A name on the way, with its probability where that is another one than before it. */
+function step(each, before, last) {
+  const same = !last && before && percent(before.probability) === percent(each.probability);
+  const made = make("li", {}, foreign(nameOf(each)), same ? "" : make("span", { className: "number" }, ` ${percent(each.probability)}`));
   if (last) made.setAttribute("aria-current", "true");
   return made;
 }

@@ -203,6 +203,7 @@ function render() {
   say(at("place"), place < 0 ? "" : `${place + 1} of ${shown.length}`);
   at("previous").disabled = place <= 0;
   at("next").disabled = place < 0 || place >= shown.length - 1;
+  if (at("sort").value !== batch.sort) at("sort").value = batch.sort;
   progress();
 }
 

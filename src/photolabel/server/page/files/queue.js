@@ -109,12 +109,12 @@ export class Queue extends EventTarget {
 
   #check({ file }) {
     if (file.size === 0) {
-      throw new Refused(0, { code: "corrupt-photo", title: "The file is empty", detail: "The file is empty: there is nothing in it to name." });
+      throw new Refused(0, { code: "corrupt-photo", title: "Empty", detail: "The file is empty: there is nothing in it to name." });
     }
     if (file.size > this.limit) {
       throw new Refused(0, {
         code: "photo-too-large",
-        title: "The photo is larger than allowed",
+        title: "Too large",
         detail: `Its file has ${bytes(file.size)}; this service takes up to ${bytes(this.limit)}.`,
       });
     }

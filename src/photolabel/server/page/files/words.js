@@ -40,11 +40,11 @@ export function ending(name) {
 }
 
 const TITLES = {
-  "unsupported-format": "Not a photo that can be read",
+  "unsupported-format": "Not a photo",
   "corrupt-photo": "Broken or cut short",
-  "photo-too-large": "Larger than allowed",
-  "photo-too-slow": "Takes too long to decode",
-  "decoder-crashed": "Makes its decoder crash",
+  "photo-too-large": "Too large",
+  "photo-too-slow": "Too slow to decode",
+  "decoder-crashed": "Crashes its decoder",
 };
 
 /** What is wrong with a photo, in a few words. */
