@@ -22,7 +22,6 @@ export class Detail {
     this.#can = can;
     show(at("views").querySelector('[data-view="evidence"]'), can.explain);
     show(at("views").querySelector('[data-view="look"]'), can.look);
-    show(at("views"), can.explain || can.look);
     for (const button of at("views").children) {
       button.addEventListener("click", () => {
         this.#label = null;
@@ -78,6 +77,7 @@ export class Detail {
     show(at("frame"), viewable);
     say(at("cannot"), `This browser cannot show ${ending(this.#photo.name)} files such as this one.`);
     show(at("cannot"), !viewable);
+    show(at("stage"), viewable || !this.#photo.error);
     if (!viewable && this.#photo.record && this.#can.look) this.#to("look");
     else this.#draw();
   }
@@ -90,6 +90,9 @@ export class Detail {
     at("detail").dataset.state = photo.state;
     say(at("answer-how"), photo.error ? photo.error.detail : photo.record ? how(photo.record) : photo.name);
     show(at("retry"), photo.state === "failed" || photo.state === "stopped");
+    show(at("views"), (this.#can.explain || this.#can.look) && !photo.error);
+    show(at("stage"), this.#viewable || !photo.error);
+    if (photo.error && this.#view !== "photo") this.#to("photo");
   }
 
   #names({ record, name, file, took }) {
@@ -145,7 +148,7 @@ export class Detail {
     say(at("said-of-view"), "");
     if (view === "photo" || !this.#photo) return;
     if (!this.#photo.record) {
-      say(at("said-of-view"), this.#photo.error ? "There is nothing to be seen of it." : "It comes when the photo is named.");
+      say(at("said-of-view"), "It comes when the photo is named.");
       return;
     }
     const key = view === "look" ? "look" : `evidence ${this.#label}`;
