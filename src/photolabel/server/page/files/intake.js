@@ -3,6 +3,7 @@
 import { at, show } from "./parts.js";
 
 const MOST = 10_000; // files of one drop: more is a disk, and no choice
+const SILENCE = 1000; // milliseconds: whoever drags is heard of far more often, but not always of their leaving
 // What is taken of a dropped folder, in which there is more than photos; by name, for browsers do not know all of them.
 const PHOTO = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|avif|heic|heif)$/i;
 
@@ -26,30 +27,31 @@ export function intake({ take, tell }) {
   return { choose: () => file.click(), capture: () => capture.click() };
 }
 
+const busy = () => document.querySelector("dialog[open]") !== null;
 const plain = (file) => ({ file, name: file.name || "photo" });
 
 function dropping({ take, tell }) {
-  let inside = 0; // elements that the pointer has entered and not left
   const shade = at("dropping");
   const holds = (event) => Array.from(event.dataTransfer?.types ?? []).includes("Files");
-  window.addEventListener("dragenter", (event) => {
-    if (document.querySelector("dialog[open]")) return;
-    inside++;
-    if (holds(event)) show(shade, true);
-  });
-  window.addEventListener("dragleave", () => {
-    inside = Math.max(0, inside - 1);
-    if (!inside) show(shade, false);
-  });
+  let timer = 0;
+  const over = (shown) => {
+    clearTimeout(timer);
+    if (shown) timer = setTimeout(() => over(false), SILENCE);
+    show(shade, shown);
+  };
   window.addEventListener("dragover", (event) => {
     event.preventDefault();
-    event.dataTransfer.dropEffect = holds(event) ? "copy" : "none";
+    const welcome = holds(event) && !busy();
+    event.dataTransfer.dropEffect = welcome ? "copy" : "none";
+    over(welcome);
+  });
+  window.addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) over(false);
   });
   window.addEventListener("drop", async (event) => {
     event.preventDefault();
-    inside = 0;
-    show(shade, false);
-    if (document.querySelector("dialog[open]")) return;
+    over(false);
+    if (busy()) return;
     const found = await dropped(event.dataTransfer);
     if (found.length) take(found);
     else tell("There was no photo in that. Drop files, or a folder of them.");

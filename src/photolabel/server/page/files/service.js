@@ -87,13 +87,15 @@ async function answer(path, { signal, body }) {
     throw new Unreachable();
   }
   if (response.ok) return response;
-  let problem = { code: "internal-error", title: "A mistake in the service", detail: "It answered, and not as it should." };
+  let problem = null;
   try {
     const told = await response.json();
     if (typeof told.code === "string" && typeof told.detail === "string") problem = told;
   } catch {
-    // Somebody between us and the service answered, in words of its own.
+    // Somebody between us and the service answered, in words of its own; or the service, in its last moment.
   }
+  if (problem === null && response.status >= 500) throw new Unreachable();
+  problem ??= { code: "internal-error", title: "A mistake in the service", detail: "It answered, and not as it should." };
   throw new Refused(response.status, problem, wait(response.headers.get("retry-after")));
 }
 
