@@ -72,8 +72,9 @@ export class Table {
     if (!shown.includes(this.#active)) this.#active = shown.includes(selected) ? selected : (shown[0] ?? null);
 
     const above = -this.#body.getBoundingClientRect().top;
-    const first = Math.max(0, Math.min(shown.length, Math.floor(above / ROW) - MORE));
-    const last = Math.max(first, Math.min(shown.length, Math.ceil((above + innerHeight) / ROW) + MORE));
+    // Some are there even while none can be seen: the Tab key leads to them.
+    const first = Math.max(0, Math.min(shown.length - MORE, Math.floor(above / ROW) - MORE));
+    const last = Math.min(shown.length, Math.max(first + MORE, Math.ceil((above + innerHeight) / ROW) + MORE));
     const wanted = shown.slice(first, last);
     const kept = new Set(wanted);
     const focused = document.activeElement?.closest?.("tr[data-id]");
@@ -109,8 +110,10 @@ export class Table {
     return space;
   }
 
+  /** The Tab key stops at one row: the active one, or the first that is there. */
   #stops() {
-    for (const [photo, row] of this.#rows) row.button.tabIndex = photo === this.#active ? 0 : -1;
+    const stop = this.#rows.has(this.#active) ? this.#active : this.#body.querySelector("tr[data-id]");
+    for (const [photo, row] of this.#rows) row.button.tabIndex = photo === stop || row.element === stop ? 0 : -1;
   }
 
   #key(event) {
