@@ -34,7 +34,10 @@ def check(page: Any, state: str) -> None:
     """Nothing that axe knows is wrong; it finds the names of what it looked at in the end."""
     page.wait_for_timeout(300)
     found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
-    said = [(each["id"], [node["html"][:120] for node in each["nodes"]], each["nodes"][0]["failureSummary"]) for each in found]
+    said = [
+        (each["id"], [node["html"][:120] for node in each["nodes"]], each["nodes"][0]["failureSummary"])
+        for each in found
+    ]
     assert not said, (state, said)
 
 
@@ -188,7 +191,9 @@ def test_it_is_told_what_happens(browser: Any, service: Stoppable) -> None:
 
 
 def test_who_wants_no_motion_gets_none(browser: Any, service: Stoppable) -> None:
-    moving = "() => document.getAnimations().length + (getComputedStyle(document.querySelector('.fill')).transitionDuration"
+    moving = (
+        "() => document.getAnimations().length + (getComputedStyle(document.querySelector('.fill')).transitionDuration"
+    )
     for motion, expected in (("reduce", False), ("no-preference", True)):
         watched = Watched(browser, service.url, reduced_motion=motion)
         page = watched.open()

@@ -35,7 +35,7 @@ HOSTILE = [
     "&lt;b&gt;&amp;",
     "=cmd|' /C calc'!A0",
     "\u202egnp.exe",
-    "a\nb,c\"d",
+    'a\nb,c"d',
 ]
 COFFEE = SAMPLES / "coffee.jpg"
 
@@ -47,7 +47,9 @@ def service(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[St
     path = tmp_path_factory.mktemp("hostile") / "hostile.onnx"
     path.write_bytes(oracle.tiny_onnx(model=replace(oracle.tiny_model(), labels=labels)))
     with photolabel.load(BUNDLED) as bundled, photolabel.load(tiny) as small, photolabel.load(path) as hostile:
-        service = Stoppable({BUNDLED: bundled, "tiny": small, "hostile": hostile}, Settings(workers=1, body_bytes=500_000))
+        service = Stoppable(
+            {BUNDLED: bundled, "tiny": small, "hostile": hostile}, Settings(workers=1, body_bytes=500_000)
+        )
         yield service
         service.stop()
 
@@ -187,7 +189,9 @@ def test_all_that_is_said_of_a_photo(watched: Watched) -> None:
     assert widths == pytest.approx([label["probability"] for label in record["labels"]], abs=1e-6)
     path = page.locator("#path li").all_inner_texts()
     assert path[0].startswith("living thing") and path[-1].startswith("domestic cat")
-    facts = dict(zip(page.locator("#facts dt").all_inner_texts(), page.locator("#facts dd").all_inner_texts(), strict=True))
+    facts = dict(
+        zip(page.locator("#facts dt").all_inner_texts(), page.locator("#facts dd").all_inner_texts(), strict=True)
+    )
     assert facts["file"] == "cat.jpg" and facts["size"] == "38 kB, 451 × 300 pixels, JPEG"
     assert facts["model"] == f"{BUNDLED}, fp32" and facts["answered in"].endswith(("ms", "s"))
 
@@ -230,7 +234,10 @@ def test_a_script_could_not_make_markup_if_it_wanted(watched: Watched) -> None:
     watched.allow("TrustedHTML|TrustedScript|violates the following")
     page = watched.open()
     for attempt in ("document.body.innerHTML = '<b>x</b>'", "document.write('x')", "new Worker('page/page.js')"):
-        assert page.evaluate(f"() => {{ try {{ {attempt}; return 'done' }} catch (e) {{ return e.name }} }}") == "TypeError"
+        assert (
+            page.evaluate(f"() => {{ try {{ {attempt}; return 'done' }} catch (e) {{ return e.name }} }}")
+            == "TypeError"
+        )
 
 
 def test_a_broken_file_among_good_ones(watched: Watched) -> None:
@@ -253,9 +260,7 @@ def test_a_file_that_is_too_large_is_not_sent(watched: Watched) -> None:
     page = watched.open()
     give(page, [("large.jpg", COFFEE.read_bytes() + bytes(500_000)), COFFEE])
     done(page, "1 photo named, 1 could not be")
-    playwright.expect(page.locator("#answer-how")).to_have_text(
-        "Its file has 579 kB; this service takes up to 500 kB."
-    )
+    playwright.expect(page.locator("#answer-how")).to_have_text("Its file has 579 kB; this service takes up to 500 kB.")
     assert asked.count("POST") == 1
 
 
@@ -312,7 +317,9 @@ def test_csv_is_photolabel_s_own_and_holds_no_formula(watched: Watched) -> None:
     csvs.write(file, [json.dumps(record).encode() for record in records], 5)
     expected = list(csv.reader(io.StringIO(file.getvalue().decode(), newline="")))
     found = list(csv.reader(io.StringIO(data.decode(), newline="")))
-    assert len(found) == 12 and [list(map(number, row)) for row in found] == [list(map(number, row)) for row in expected]
+    assert len(found) == 12 and [list(map(number, row)) for row in found] == [
+        list(map(number, row)) for row in expected
+    ]
     assert found[8][0] == "./=cmd|' /C calc'!A0" and found[11][0] == "./-1+1"
 
 

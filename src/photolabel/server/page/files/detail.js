@@ -15,7 +15,7 @@ export class Detail {
   #label = null; // index of the class whose evidence is shown; null for the likeliest
   #asking = null; // AbortController of what is asked for a view
   #known = new Map(); // what was answered for this photo and model: "look", "evidence null", "evidence 281"
-  #viewable = false; // whether this browser can show the photo
+  #viewable = null; // whether this browser can show the photo; null while it is not known
 
   constructor(queue, can) {
     this.#queue = queue;
@@ -43,7 +43,7 @@ export class Detail {
       this.#record = photo.record;
       this.#known.clear();
       this.#names(photo);
-      this.#draw();
+      this.#best();
     }
   }
 
@@ -54,7 +54,7 @@ export class Detail {
     this.#photo = photo;
     this.#record = undefined;
     this.#label = null;
-    this.#viewable = false;
+    this.#viewable = null;
     this.#address = photo && URL.createObjectURL(photo.file);
     const image = at("shown");
     if (!photo) {
@@ -78,7 +78,12 @@ export class Detail {
     say(at("cannot"), `This browser cannot show ${ending(this.#photo.name)} files such as this one.`);
     show(at("cannot"), !viewable);
     show(at("stage"), viewable || !this.#photo.error);
-    if (!viewable && this.#photo.record && this.#can.look) this.#to("look");
+    this.#best();
+  }
+
+  /** Instead of a photo that the browser cannot show, what the network saw of it. */
+  #best() {
+    if (this.#viewable === false && this.#view === "photo" && this.#photo.record && this.#can.look) this.#to("look");
     else this.#draw();
   }
 
@@ -91,7 +96,7 @@ export class Detail {
     say(at("answer-how"), photo.error ? photo.error.detail : photo.record ? how(photo.record) : photo.name);
     show(at("retry"), photo.state === "failed" || photo.state === "stopped");
     show(at("views"), (this.#can.explain || this.#can.look) && !photo.error);
-    show(at("stage"), this.#viewable || !photo.error);
+    show(at("stage"), this.#viewable === true || !photo.error);
     if (photo.error && this.#view !== "photo") this.#to("photo");
   }
 
@@ -139,7 +144,7 @@ export class Detail {
   async #draw() {
     this.#asking?.abort();
     const view = this.#view;
-    at("stage").dataset.view = view;
+    at("stage").dataset.shows = view;
     for (const name of ["heat", "box", "input"]) show(at(name), false);
     at("shown").style.filter = "";
     show(at("beneath"), view !== "photo");
@@ -184,8 +189,8 @@ export class Detail {
     const whole = sizeOf(size);
     lay(heat, cut, whole);
     if (box) lay(at("box"), box, whole);
-    show(heat, this.#viewable);
-    show(at("box"), Boolean(box) && this.#viewable);
+    show(heat, this.#viewable === true);
+    show(at("box"), Boolean(box) && this.#viewable === true);
     this.#strength();
     const said = box ? "Bright is where most of the evidence is for" : "There is no evidence to be found for";
     at("said-of-view").replaceChildren(`${said} `, foreign(nameOf(label)), `, ${percent(label.probability)}.`);
@@ -205,7 +210,7 @@ export class Detail {
     const canvas = figure.querySelector("canvas");
     say(figure.querySelector("figcaption"), `All that the network gets: ${canvas.width} × ${canvas.height} pixels`);
     lay(at("box"), cut, sizeOf(size));
-    show(at("box"), this.#viewable);
+    show(at("box"), this.#viewable === true);
     show(figure, true);
     say(at("said-of-view"), "");
     at("facts-of-view").replaceChildren(
