@@ -54,9 +54,10 @@ _SAID_ALWAYS = {
 class Guard:
     """The application behind it, guarded. `bodies` says how many bytes a path takes; all others take none.
 
-    `keyless` are the paths that need no key. `room` raises `RefusedError` while no body can be taken. It is asked here, for when there are many to refuse, what
-    each of them costs is taken from those who are answered. `place` says which of `bodies` a path is, and `seen` is
-    told of each request that has its answer: the place, method, status, and seconds that it took.
+    `keyless` are the paths that need no key. `room` raises `RefusedError` while no body can be taken. It is asked here,
+    for when there are many to refuse, what each of them costs is taken from those who are answered. `place` says which
+    of `bodies` a path is, and `seen` is told of each request that has its answer: the place, method, status, and
+    seconds that it took.
 
     To be put before an application with `add_middleware`, or around it.
     """

@@ -101,7 +101,7 @@ export class Table {
   #space(name, rows, after) {
     let space = this.#body.querySelector(`tr.${name}`);
     if (!space) {
-      space = make("tr", { className: `space ${name}`, ariaHidden: "true" }, make("td", { colSpan: 5 }));
+      space = make("tr", { className: `space ${name}`, ariaHidden: "true" }, make("td"));
       if (after) after.after(space);
       else this.#body.prepend(space);
     }
