@@ -1,4 +1,6 @@
-"""Make the pictures of the service's page that docs/ shows: python tools/make_page_pictures.py
+"""Make the pictures of the service's page that docs/ shows.
+
+usage: python tools/make_page_pictures.py
 
 Needs photolabel[serve,test] and Chromium; the photos are those of samples/ and of photolabel's own data.
 """

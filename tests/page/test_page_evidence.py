@@ -162,7 +162,7 @@ def test_what_the_network_saw(told: Told) -> None:
     read = "Array.from(document.querySelector('#input canvas').getContext('2d').getImageData(5, 5, 1, 1).data)"
     assert page.evaluate(read) == [10, 200, 30, 255]
     assert page.locator("#facts-of-view li").all_text_contents() == [*LOOK["facts"], *LOOK["warnings"]]
-    playwright.expect(page.locator("figcaption")).to_have_text("All that the network gets: 260 × 260 pixels")
+    playwright.expect(page.locator("figcaption")).to_have_text("All that the network gets: 260 x 260 pixels")
 
 
 def test_of_a_photo_that_the_browser_cannot_show_there_is_what_the_network_saw(told: Told) -> None:

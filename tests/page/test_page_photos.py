@@ -192,7 +192,7 @@ def test_all_that_is_said_of_a_photo(watched: Watched) -> None:
     facts = dict(
         zip(page.locator("#facts dt").all_inner_texts(), page.locator("#facts dd").all_inner_texts(), strict=True)
     )
-    assert facts["file"] == "cat.jpg" and facts["size"] == "38 kB, 451 × 300 pixels, JPEG"
+    assert facts["file"] == "cat.jpg" and facts["size"] == "38 kB, 451 x 300 pixels, JPEG"
     assert facts["model"] == f"{BUNDLED}, fp32" and facts["answered in"].endswith(("ms", "s"))
 
 

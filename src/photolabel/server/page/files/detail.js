@@ -112,7 +112,7 @@ export class Detail {
       path.append(...above.map((each, place) => step(each, above[place - 1], place === above.length - 1)));
       bars.append(...record.labels.map((label) => this.#bar(label)));
       const { decoding } = record;
-      if (decoding) facts[1][1] += `, ${decoding.width} × ${decoding.height} pixels, ${decoding.format}`;
+      if (decoding) facts[1][1] += `, ${decoding.width} x ${decoding.height} pixels, ${decoding.format}`;
       facts.push(["answered in", time(took)], ["model", foreign(`${record.model}, ${record.precision}`)], ["recipe", foreign(record.recipe)]);
       if (record.opinions) facts.push(["its looks agree by", percent(record.opinions.agreement)]);
     }
@@ -208,7 +208,7 @@ export class Detail {
     await drawPixels(figure.querySelector("canvas"), input);
     if (this.#view !== "look") return;
     const canvas = figure.querySelector("canvas");
-    say(figure.querySelector("figcaption"), `All that the network gets: ${canvas.width} × ${canvas.height} pixels`);
+    say(figure.querySelector("figcaption"), `All that the network gets: ${canvas.width} x ${canvas.height} pixels`);
     lay(at("box"), cut, sizeOf(size));
     show(at("box"), this.#viewable === true);
     show(figure, true);
