@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 SAMPLES = [ROOT / "samples" / f"{name}.jpg" for name in ("coffee", "cat", "rocket", "sideways")]
 DATA = ROOT / "src" / "photolabel" / "data"
 MANY = [*SAMPLES, DATA / "calibration" / "astronaut.jpg", DATA / "doctor" / "flat.heic", ROOT / "LICENSE"]
-COLOURS = 128  # of a palette: what is drawn has few, and a PNG is small by that
+COLOURS = 256  # of a palette: a PNG is small by that
 
 
 def main() -> None:
@@ -78,7 +78,9 @@ def keep(page: Any, name: str) -> None:
     page.wait_for_timeout(1000)
     page.screenshot(path=DOCS / name)
     with Image.open(DOCS / name) as image:
-        small = image.convert("RGB").quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+        whole = image.convert("RGB")
+    palette = whole.quantize(COLOURS, method=Image.Quantize.MEDIANCUT)
+    small = whole.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG)  # which goes only with a palette
     small.save(DOCS / name, optimize=True)
 
 

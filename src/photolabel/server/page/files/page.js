@@ -122,7 +122,7 @@ at("clear").addEventListener("click", () => {
   queue.stop();
   forget();
   batch.clear();
-  detail.show(null);
+  detail?.show(null);
   batch.arrange({ find: "", kind: "", sort: "place" });
   for (const name of ["find", "kind"]) at(name).value = "";
   view("list");
@@ -213,10 +213,10 @@ function progress() {
   const failed = batch.count("failed");
   const stopped = batch.count("stopped");
   const open = batch.photos.some(isOpen);
-  const parts = [count === 1 && !open ? "" : open ? `${named + failed} of ${several(count, "photo")}` : several(named, "photo named", "photos named")];
+  const parts = [open ? `${named + failed} of ${several(count, "photo")}` : several(named, "photo named", "photos named")];
   if (failed) parts.push(several(failed, "could not be", "could not be"));
   if (stopped) parts.push(`${stopped} not asked`);
-  const text = parts.filter(Boolean).join(", ");
+  const text = count === 1 && !open ? "" : parts.join(", "); // of one all is said beside it
   say(at("progress-text"), text);
   show(at("progress"), Boolean(text));
   show(at("progress-bar"), open);
@@ -255,6 +255,7 @@ async function start() {
   show(at("docs"), known.docs && !known.key);
   choices();
   queue.asked = asked();
+  batch.changed(); // there may be photos already, which have waited for this
   queue.go();
 }
 
