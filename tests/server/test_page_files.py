@@ -13,6 +13,7 @@ import pytest
 import photolabel
 from photolabel.classifier import Classifier
 from photolabel.server import Settings, page
+from photolabel.server.places import Places
 
 from services import here, problem
 
@@ -124,3 +125,8 @@ def test_the_first_view_is_small() -> None:
     """What is sent before anything is done: all but the worker and the samples themselves."""
     first = [path for path in page.FILES if not re.search(r"shrink\.js|samples/\w+\.jpg", path)]
     assert sum(len(page.served(path).content) for path in first) < 150_000
+
+
+def test_the_service_s_figures_know_its_paths_by_few_names() -> None:
+    place = Places(page.PLACES)
+    assert {place(path) for path in page.PATHS} == set(page.PLACES)
