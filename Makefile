@@ -21,10 +21,18 @@ $(VENV)/installed-dev: pyproject.toml | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lint]'
 	touch $@
 
+# The browser that the page is tried in: Debian's, where that can be had; without one those tests say why they skip.
+$(VENV)/browser: | $(BIN)/python
+	if ! command -v chromium >/dev/null && command -v apt-get >/dev/null && test "$$(id -u)" = 0; then
+		{ apt-get update -qq && apt-get install -qq --yes --no-install-recommends chromium; } >/dev/null \
+			|| echo "Chromium could not be installed: tests of the page are skipped"
+	fi
+	touch $@
+
 demo: $(VENV)/installed  ## install, and name what is in the sample photos, offline
 	PHOTOLABEL_OFFLINE=1 $(BIN)/photolabel samples/coffee.jpg samples/cat.jpg samples/sideways.jpg samples/rocket.jpg
 
-test: $(VENV)/installed-dev  ## the whole test suite
+test: $(VENV)/installed-dev $(VENV)/browser  ## the whole test suite
 	$(BIN)/pytest
 
 lint: $(VENV)/installed-dev  ## style and types
@@ -45,11 +53,12 @@ fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weigh
 	$(BIN)/python tools/kill_runs.py --kills 50
 	$(BIN)/python tools/kill_saves.py --kills 50
 
-bench: $(VENV)/installed-dev  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
+bench: $(VENV)/installed-dev $(VENV)/browser  ## photos, processes, precisions, folders and imports, beside others (installs TensorFlow, JAX, ...)
 	failed=
 	for bench in decode_memory.py reduced.py whole_process.py precisions.py "precisions.py --agreement" folders.py \
 		pipeline.py hard_folder.py evidence.py sureness.py views.py none_of_its_classes.py near_duplicates.py \
-		teaching.py teaching_memory.py fine_tuning.py import_weights.py serving.py "serving.py --soak 10"; do
+		teaching.py teaching_memory.py fine_tuning.py import_weights.py serving.py "serving.py --soak 10" \
+		page.py; do
 		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
 	done
 	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }

@@ -79,7 +79,8 @@ def test_the_file_is_the_recorded_one() -> None:
 
 def test_origins_record_every_file() -> None:
     origins = (DATA / "ORIGINS.md").read_text("utf-8")
-    for path in (FILE, DATA / "imagenet_classes.tsv", *(DATA / "doctor").iterdir(), *(DATA / "calibration").iterdir()):
+    folders = [each for name in ("doctor", "calibration", "samples") for each in (DATA / name).iterdir()]
+    for path in (FILE, DATA / "imagenet_classes.tsv", *folders):
         name = path.relative_to(DATA).as_posix()
         assert re.search(rf"`{name}`.*`{hashlib.sha256(path.read_bytes()).hexdigest()}`", origins)
     assert tool.WHEEL_SHA256 in origins

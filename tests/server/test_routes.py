@@ -222,7 +222,7 @@ def test_health(ask: Asking) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/v1", "/v1/classify/", "/v1//classify", "/v1/%2e%2e/etc", "/docs/../etc", "/static/..%5c"]
+    "path", ["/v1", "/v1/classify/", "/v1//classify", "/v1/%2e%2e/etc", "/docs/../etc", "/page/..%5c", "/page/"]
 )
 def test_what_is_not_there_is_not_found(ask: Asking, path: str) -> None:
     for method in ("GET", "POST"):

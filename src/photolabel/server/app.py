@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from .. import __version__
-from . import describing, health, inference, looks, metrics, problems, routes, schemas, tensor_schemas
-from .guard import Guard
+from . import describing, health, inference, looks, metrics, page, problems, routes, schemas, tensor_schemas
+from .guard import KEYLESS, Guard
 from .places import Places
 from .service import Service
 from .settings import Settings
@@ -64,6 +64,12 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     app.openapi = lambda: _openapi(app, settings)  # type: ignore[method-assign]
     if settings.docs:
         app.add_route(describing.PATH, _docs, include_in_schema=False)
+    if settings.page:
+        for path in page.FILES:
+            app.add_route(path, _page_file, methods=["GET"], include_in_schema=False)
+        paths = {route.path for router in routers for route in router.routes if isinstance(route, Route)}
+        known = page.about(settings, explains="/v1/explain" in paths, looks="/v1/look" in paths)
+        app.add_route(page.ABOUT, lambda _: Response(known, media_type=schemas.JSON), include_in_schema=False)
     app.add_exception_handler(HTTPException, _http_problem)
     # The paths that take a body, and how many bytes; whoever adds a route that does, adds it here.
     form = settings.form_bytes
@@ -71,9 +77,16 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     bodies = dict.fromkeys(one, settings.body_bytes + form) | {routes.BATCH: settings.batch_bytes + form}
     bodies |= dict.fromkeys(inference.INFER, max(settings.body_bytes, settings.json_bytes))
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
-    place = Places([_OPENAPI, describing.PATH, *templates] if settings.docs else templates)
+    templates += [_OPENAPI, describing.PATH] if settings.docs else []
+    templates += page.PLACES if settings.page else []
     app.add_middleware(
-        Guard, settings=settings, bodies=bodies, room=service.check_room, place=place, seen=service.figures.request
+        Guard,
+        settings=settings,
+        bodies=bodies,
+        keyless=KEYLESS | page.PATHS if settings.page else KEYLESS,
+        room=service.check_room,
+        place=Places(templates),
+        seen=service.figures.request,
     )
     return app
 
@@ -81,6 +94,13 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
 async def _docs(request: Request) -> Response:
     content, policy = describing.described(request.app.openapi())
     return Response(content, media_type="text/html", headers={"content-security-policy": policy})
+
+
+async def _page_file(request: Request) -> Response:
+    file = page.served(request.scope["path"])
+    if page.unchanged(file.headers["etag"], request.headers.get("if-none-match")):
+        return Response(status_code=304, headers=file.headers)
+    return Response(file.content, media_type=file.media_type, headers=file.headers)
 
 
 async def _http_problem(request: Request, error: Exception) -> Response:

@@ -13,7 +13,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeAlias
 from urllib.parse import quote
 
@@ -54,9 +54,10 @@ _SAID_ALWAYS = {
 class Guard:
     """The application behind it, guarded. `bodies` says how many bytes a path takes; all others take none.
 
-    `room` raises `RefusedError` while no body can be taken. It is asked here, for when there are many to refuse, what
-    each of them costs is taken from those who are answered. `place` says which of `bodies` a path is, and `seen` is
-    told of each request that has its answer: the place, method, status, and seconds that it took.
+    `keyless` are the paths that need no key. `room` raises `RefusedError` while no body can be taken. It is asked here,
+    for when there are many to refuse, what each of them costs is taken from those who are answered. `place` says which
+    of `bodies` a path is, and `seen` is told of each request that has its answer: the place, method, status, and
+    seconds that it took.
 
     To be put before an application with `add_middleware`, or around it.
     """
@@ -67,12 +68,13 @@ class Guard:
         *,
         settings: Settings,
         bodies: Mapping[str, int],
+        keyless: Collection[str] = KEYLESS,
         room: Callable[[], None] = lambda: None,
         place: Callable[[str], str] = lambda path: path,
         seen: Seen = lambda place, method, status, seconds: None,
     ) -> None:
         self._app, self._settings, self._bodies, self._room = app, settings, bodies, room
-        self._place, self._seen = place, seen
+        self._keyless, self._place, self._seen = keyless, place, seen
         self._visitors = Visitors(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -124,7 +126,7 @@ class Guard:
                 },
             )
             return True
-        if scope["path"] not in KEYLESS:
+        if scope["path"] not in self._keyless:
             self._visitors.check_key(headers)
         most = self._bodies.get(self._place(scope["path"]), 0)
         visit.expect(most)

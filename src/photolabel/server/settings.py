@@ -64,6 +64,7 @@ class Settings:
     hosts: tuple[str, ...] = ()  # names by which the service is called, besides those of this machine's loopback
     origins: tuple[str, ...] = ()  # web pages elsewhere that may call, as in https://photos.example
     docs: bool = True  # whether it describes itself at /openapi.json and /docs
+    page: bool = True  # whether it has a page for people at /
 
     def __post_init__(self) -> None:
         for each in fields(self):

@@ -1,0 +1,89 @@
+// Where photos come from: dropped, pasted, chosen, or a folder of them. What a file is, the service finds out.
+
+import { at, show } from "./parts.js";
+
+const MOST = 10_000; // files of one drop: more is a disk, and no choice
+const SILENCE = 1000; // milliseconds: whoever drags is heard of far more often, but not always of their leaving
+// What is taken of a dropped folder, in which there is more than photos; by name, for browsers do not know all of them.
+const PHOTO = /\.(jpe?g|jpe|jfif|png|webp|gif|tiff?|bmp|avif|heic|heif)$/i;
+
+export function intake({ take, tell }) {
+  const file = at("file");
+  const capture = at("capture");
+  for (const input of [file, capture]) {
+    input.addEventListener("change", () => {
+      const chosen = Array.from(input.files, plain);
+      input.value = ""; // so that the same file can be chosen again
+      if (chosen.length) take(chosen);
+    });
+  }
+  document.addEventListener("paste", (event) => {
+    const pasted = Array.from(event.clipboardData?.files ?? [], plain);
+    if (!pasted.length) return;
+    event.preventDefault();
+    take(pasted);
+  });
+  dropping({ take, tell });
+  return { choose: () => file.click(), capture: () => capture.click() };
+}
+
+const busy = () => document.querySelector("dialog[open]") !== null;
+const plain = (file) => ({ file, name: file.name || "photo" });
+
+function dropping({ take, tell }) {
+  const shade = at("dropping");
+  const holds = (event) => Array.from(event.dataTransfer?.types ?? []).includes("Files");
+  let timer = 0;
+  const over = (shown) => {
+    clearTimeout(timer);
+    if (shown) timer = setTimeout(() => over(false), SILENCE);
+    show(shade, shown);
+  };
+  window.addEventListener("dragover", (event) => {
+    event.preventDefault();
+    const welcome = holds(event) && !busy();
+    event.dataTransfer.dropEffect = welcome ? "copy" : "none";
+    over(welcome);
+  });
+  window.addEventListener("dragleave", (event) => {
+    if (event.relatedTarget === null) over(false);
+  });
+  window.addEventListener("drop", async (event) => {
+    event.preventDefault();
+    over(false);
+    if (busy()) return;
+    const found = await dropped(event.dataTransfer);
+    if (found.length) take(found);
+    else tell("There was no photo in that. Drop files, or a folder of them.");
+  });
+}
+
+/** What was dropped, with what is in folders, which have to be asked for before the event is over. */
+async function dropped(transfer) {
+  const found = [];
+  const entries = Array.from(transfer.items ?? [], (item) =>
+    item.kind === "file" ? [item.webkitGetAsEntry?.() ?? null, item.getAsFile()] : [null, null],
+  );
+  for (const [entry, file] of entries) {
+    if (entry?.isDirectory) await walk(entry, entry.name, found);
+    else if (file) found.push(plain(file));
+  }
+  return found;
+}
+
+async function walk(folder, path, found) {
+  const reader = folder.createReader();
+  for (;;) {
+    const entries = await new Promise((done) => reader.readEntries(done, () => done([]))); // a hundred at most
+    if (!entries.length) return;
+    for (const entry of entries) {
+      if (found.length >= MOST) return;
+      const name = `${path}/${entry.name}`;
+      if (entry.isDirectory) await walk(entry, name, found);
+      else if (PHOTO.test(entry.name) && !entry.name.startsWith(".")) {
+        const file = await new Promise((done) => entry.file(done, () => done(null)));
+        if (file) found.push({ file, name });
+      }
+    }
+  }
+}
