@@ -39,12 +39,12 @@ class House:
         """The numbers of the processes that decode."""
         return pipeline.tree(self._process.pid)[1:]
 
-    def megabytes(self) -> float:
-        """What all its processes hold together, pages that several hold counted once."""
+    def megabytes(self, kind: str = "Pss") -> float:
+        """What all its processes hold together, pages that several hold counted once; or a kind of that."""
         found = 0.0
         for each in pipeline.tree(self._process.pid):
             with contextlib.suppress(OSError, TypeError):  # it has just ended
-                found += pipeline.megabytes(Path(f"/proc/{each}/smaps_rollup"), "Pss")
+                found += pipeline.megabytes(Path(f"/proc/{each}/smaps_rollup"), kind)
         return found
 
     def files(self) -> int:
@@ -109,10 +109,10 @@ async def client(house: House, *, keep: bool = False) -> AsyncIterator[Client]:
 
 
 class Watch:
-    """Looks at a service's memory now and then; `looks` are the seconds and the megabytes of each."""
+    """Looks at a service's memory, or a kind of it, now and then; `looks` are the seconds and the megabytes of each."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, house: House, kind: str = "Pss") -> None:
+        self._house, self._kind = house, kind
         self.looks: list[tuple[float, float]] = []
 
     @property
@@ -121,7 +121,7 @@ class Watch:
 
     async def _look(self) -> None:
         while True:
-            self.looks.append((time.perf_counter(), await asyncio.to_thread(self._house.megabytes)))
+            self.looks.append((time.perf_counter(), await asyncio.to_thread(self._house.megabytes, self._kind)))
             await asyncio.sleep(_LOOK)
 
     async def __aenter__(self) -> Watch:
@@ -129,7 +129,7 @@ class Watch:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        self.looks.append((time.perf_counter(), await asyncio.to_thread(self._house.megabytes)))
+        self.looks.append((time.perf_counter(), await asyncio.to_thread(self._house.megabytes, self._kind)))
         self._task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._task
