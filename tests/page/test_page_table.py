@@ -133,7 +133,7 @@ def test_on_a_telephone_it_is_list_or_photo(browser: Any, service: Stoppable) ->
     give(page, PHOTOS * 8)  # so many that there are rows which stand for others
     done(page, "36 photos named")
     assert page.locator("tr.space:visible").count() == 1
-    assert page.locator("tbody tr[data-id] th").first.bounding_box()["width"] > 150
+    assert page.locator("tbody tr[data-id] th").first.bounding_box()["width"] > 120
     watched.close()
 
 

@@ -40,6 +40,7 @@ export class Detail {
     if (!photo) return;
     this.#answer(photo);
     if (photo.record !== this.#record) {
+      if (photo.record?.model !== this.#record?.model) this.#label = null; // an index is another class in another model
       this.#record = photo.record;
       this.#known.clear();
       this.#names(photo);
