@@ -206,10 +206,6 @@ def test_a_service_that_cannot_explain_offers_nothing(told: Told) -> None:
 
 
 def test_the_service_itself(browser: Any, service: Stoppable) -> None:
-    import httpx
-
-    if not httpx.get(f"{service.url}page/about.json").json()["explain"]:
-        pytest.skip("this service does not explain yet")
     watched = Watched(browser, service.url)
     page = watched.open()
     give(page, [SAMPLES / "sideways.jpg"])
