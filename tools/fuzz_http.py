@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from http_cases import KEY, Case, case, photos, request, requests
-from served import Served, served
+from served import MODEL, Served, served
 
 ROOT = Path(__file__).resolve().parents[1]
 MOST_FINDS = 30  # something systematic: stop
@@ -201,12 +201,13 @@ class Run:
         try:
             expected = await ask(self.service.port, good)
             status, document = await ask(self.service.port, request("GET", "/openapi.json"))
-            if expected[0] != 200 or status != 200:
-                raise FindError(f"the service does not work: {expected}, {status}")
+            told, about = await ask(self.service.port, request("GET", f"/v2/models/{MODEL}"))
+            if expected[0] != 200 or status != 200 or told != 200:
+                raise FindError(f"the service does not work: {expected}, {status}, {told}")
         except FindError as error:
             self.note(str(error))
         else:
-            whole = requests(json.loads(document))
+            whole = requests(json.loads(document), json.loads(about)["inputs"][0]["shape"][1])
             numbers = [self.options.only] if self.options.only is not None else range(self.options.cases)
             for waiting in (iter(numbers[at:to]) for at, to in itertools.pairwise([0, *range(WARM, 10**9, ROUND)])):
                 if self.played == len(numbers) or self.finds >= MOST_FINDS or not self.service.runs:

@@ -46,6 +46,7 @@ ODD_HEADERS = [
     b'Content-Type: multipart/form-data; boundary="\\"', b"Content-Type: application/json", b"X-Request-ID: a\tb\x7f",
     b"X-Request-ID: " + b"a" * 5000, b"X-API-Key: wrong", b"Authorization: Bearer \xff\xfe", b" folded: header",
     b"Accept: application/xml", b"X-Forwarded-For: 10.0.0.1", b"X-HTTP-Method-Override: DELETE", b"Cookie: a=b",
+    b"Inference-Header-Content-Length: 5", b"Inference-Header-Content-Length: 99999999",
     b"Trailer: X-Late", b"TE: trailers", b"Proxy: http://evil.example", b"X-Many: y\r\n" * 150 + b"X-Many: y",
 ]  # fmt: skip
 ODD_QUERIES = [
@@ -82,11 +83,14 @@ def chunked(body: bytes, size: int) -> bytes:
     return b"".join(b"%x\r\n%b\r\n" % (len(each), each) for each in pieces) + b"0\r\n\r\n"
 
 
-def request(method: str, target: str, body: bytes = b"", kind: str = "", chunk: int = 0, key: bool = True) -> bytes:
-    """A whole request."""
+def request(
+    method: str, target: str, body: bytes = b"", kind: str = "", chunk: int = 0, key: bool = True, more: str = ""
+) -> bytes:
+    """A whole request; `more` is one more header."""
     lines = [f"{method} {target} HTTP/1.1", "Host: localhost", "User-Agent: fuzz"]
     lines += [f"Authorization: Bearer {KEY}"] if key else []
     lines += [f"Content-Type: {kind}"] if kind else []
+    lines += [more] if more else []
     if chunk:
         lines += ["Transfer-Encoding: chunked"]
         body = chunked(body, chunk)
@@ -95,21 +99,23 @@ def request(method: str, target: str, body: bytes = b"", kind: str = "", chunk: 
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-def requests(document: dict[str, Any]) -> list[bytes]:
-    """Requests to all that a service tells of, and some that every service gets."""
+def requests(document: dict[str, Any], size: int) -> list[bytes]:
+    """Requests to all that a service tells of, and some that every service gets; its network takes such a size."""
     first, *_ = given = photos()
     made = [
         request("GET", "/openapi.json"), request("GET", "/docs"), request("GET", "/"), request("HEAD", "/v1/models"),
         request("OPTIONS", "/v1/classify"), request("GET", "/v2/health/live", key=False), request("GET", "/nothing"),
     ]  # fmt: skip
     for path, operations in document["paths"].items():
-        target = re.sub(r"\{[a-z_]+\}", MODEL, path)
+        target = path.replace("{name}", MODEL).replace("{version}", "1")
         for method, operation in operations.items():
             kinds = operation.get("requestBody", {}).get("content", {})
             if not kinds:
                 made.append(request(method.upper(), target))
             for kind, told in kinds.items():
                 made += _with_body(method.upper(), target, kind, told, given)
+        if path.endswith("/infer"):
+            made += _tensors(target, size)
     made.append(request("POST", "/v1/classify?top=3&sure=0.9&tree=true", first))
     made.append(made[-1] + made[-1] + request("GET", "/v1/models") + made[-1])
     return made
@@ -120,11 +126,29 @@ def _with_body(method: str, target: str, kind: str, told: dict[str, Any], given:
         whole = [request(method, target, each, "image/jpeg") for each in given]
         return [*whole, request(method, target, given[0], chunk=100), request(method, target, given[1], chunk=1)]
     if kind == "multipart/form-data":
-        (field, *_) = told["schema"].get("properties", {"photo": None})
-        body, form_kind = form(given[: 1 + (field == "photo")], field), f"{kind}; boundary=b"
+        ((field, schema), *_) = told["schema"]["properties"].items()
+        body, form_kind = form(given[: 1 + (schema["type"] == "array")], field), f"{kind}; boundary=b"
         return [request(method, target, body, form_kind), request(method, target, body, form_kind, chunk=64)]
     example: Any = next((each.get("value") for each in told.get("examples", {}).values()), {"inputs": []})
     return [request(method, target, json.dumps(example).encode(), kind)]
+
+
+def _tensors(target: str, size: int) -> list[bytes]:
+    """A picture for the Open Inference Protocol, as JSON and as bytes behind it."""
+    shape, pixels = [1, size, size, 3], random.Random(0).randbytes(size * size * 3)
+    tensor: dict[str, Any] = {"name": "pixels", "datatype": "UINT8", "shape": shape}
+    whole = json.dumps({"inputs": [{**tensor, "data": list(pixels)}]}).encode()
+    short = json.dumps(
+        {
+            "inputs": [{**tensor, "parameters": {"binary_data_size": len(pixels)}}],
+            "outputs": [{"name": "probabilities", "parameters": {"binary_data": True}}],
+        }
+    ).encode()
+    length = f"Inference-Header-Content-Length: {len(short)}"
+    return [
+        request("POST", target, whole, "application/json"),
+        request("POST", target, short + pixels, "application/octet-stream", more=length),
+    ]
 
 
 # --- Cases --------------------------------------------------------------------------------------
