@@ -365,6 +365,11 @@ def test_a_mistake_of_ours_tells_nothing(error: Exception, caplog: pytest.LogCap
         assert type(error).__name__ in line and "/home" not in line
 
 
+def test_an_end_that_does_not_wait_is_no_mistake() -> None:
+    response = ask("GET", "/", app=failing(asyncio.CancelledError()))
+    assert response.status_code == 503 and problem(response) == "unavailable" and "retry-after" in response.headers
+
+
 def test_a_mistake_shows_where_it_is_to_whoever_asks(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

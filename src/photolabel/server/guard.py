@@ -101,6 +101,8 @@ class Guard:
             await visit.refuse(made)
         except GoneError:
             visit.status = _GONE
+        except asyncio.CancelledError:  # the server ends and does not wait any longer; else it would call that a 500
+            await visit.refuse(problems.UNAVAILABLE)
         except (
             Exception
         ) as error:  # the last resort, as of the command line: a mistake of ours tells nobody how we look
