@@ -115,8 +115,8 @@ def plant(app):
 @pytest.mark.parametrize(
     ("fault", "named"),
     [
-        ("if scope['path'] == '/v1/labels': raise KeyError('planted')", "not documented: 500"),
-        ("if scope['path'] == '/v1/labels': await asyncio.sleep(20)", "lives after 12 seconds"),
+        ("if scope['path'] == '/v1/explain': raise KeyError('planted')", "not documented: 500"),
+        ("if scope['path'] == '/v1/explain': await asyncio.sleep(20)", "lives after 12 seconds"),
         ("logging.getLogger('photolabel.server').info('two%slines', chr(10))", "the log has: 'lines'"),
         ("kept.append(b'x' * (8 << 20))", "the service grew by"),
         ("len(kept) < 30 and kept.append(socket.socket())", "more open than it had: {'socket': "),
@@ -139,11 +139,11 @@ def test_a_planted_fault_is_found(tool: Any, tmp_path: Path, fault: str, named: 
 
 def test_a_find_can_be_played_again(tmp_path: Path) -> None:
     plant = tmp_path / "plant.py"
-    plant.write_text(PLANT.replace("CODE", "if scope['path'] == '/v1/labels': raise KeyError('planted')"))
+    plant.write_text(PLANT.replace("CODE", "if scope['path'] == '/v1/explain': raise KeyError('planted')"))
     done = fuzz(tmp_path, "--plant", str(plant), cases=80)
     first = next(line for line in done.stdout.splitlines() if line.startswith("case "))
     number = first.split()[1].rstrip(":")
     kept = json.loads((tmp_path / "finds" / f"0-{number}.json").read_text())
-    assert set(kept) == {"pieces", "pause", "then"} and b"/v1/labels" in bytes.fromhex("".join(kept["pieces"]))
+    assert set(kept) == {"pieces", "pause", "then"} and b"/v1/explain" in bytes.fromhex("".join(kept["pieces"]))
     again = fuzz(tmp_path, "--plant", str(plant), "--only", number, cases=80)
     assert again.returncode == 1 and first in again.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,21 +48,27 @@ def program(folder: Path, code: str) -> Path:
 
 
 ASK_ALL = """
-for path in ("/v1/models", "/v1/labels", "/v2/health/live", "/v2/health/ready"):
-    urllib.request.urlopen(url + path).read()
-for path in ("/v1/classify", "/v1/classify/batch"):
-    try:
-        urllib.request.urlopen(url + path, data=b"x")
-    except urllib.error.HTTPError:
-        pass
+import json
+document = json.load(urllib.request.urlopen(url + "/openapi.json"))
+for path, methods in document["paths"].items():
+    for method in methods:
+        path = path.replace("{name}", "tiny").replace("{version}", "1")
+        try:
+            urllib.request.urlopen(url + path, data=b"x" if method == "post" else None).read()
+        except urllib.error.HTTPError:
+            pass
 """
 
 
 def test_cases_are_counted_where_they_arrive(tmp_path: Path) -> None:
-    done = run(program(tmp_path, ASK_ALL), "--cases", "12")
+    done = run(program(tmp_path, ASK_ALL), "--cases", "20")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "GET /v1/labels: 2 cases; 200 2\n" in done.stdout and "POST /v1/classify: 2 cases; 415 2\n" in done.stdout
-    assert "\n13 cases in " in done.stdout and done.stdout.endswith(" s, no finds\n")
+    rounds = int(re.findall(r"GET /v1/labels: ([0-9]+) cases; 200 ", done.stdout)[0])
+    assert f"POST /v1/classify: {rounds} cases; 415 {rounds}\n" in done.stdout
+    assert f"GET /v2/models/{{name}}: {rounds} cases; 200 {rounds}\n" in done.stdout
+    assert ": 0 cases" not in done.stdout and done.stdout.endswith(" s, no finds\n")
+    (cases,) = re.findall(r"^([0-9]+) cases in ", done.stdout, re.MULTILINE)
+    assert int(cases) == sum(map(int, re.findall(r": ([0-9]+) cases; ", done.stdout))) >= 20
 
 
 @pytest.mark.parametrize("code", ["", "urllib.request.urlopen(url + '/v1/models').read()"])
