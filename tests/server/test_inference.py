@@ -133,7 +133,7 @@ def test_problems_have_the_protocol_s_member_on_its_paths_only(ask: Asking) -> N
     ):
         document = ask(method, path).json()
         assert document["error"] == f"{document['title']}. {document['detail']}"
-    for path in ("/v1/x", "/v20", "/"):
+    for path in ("/v1/x", "/v20", "/x"):
         assert "error" not in ask("GET", path).json()
 
 
