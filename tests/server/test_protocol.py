@@ -348,7 +348,7 @@ def test_where_none_is_idle_there_is_no_room(held: Held) -> None:
     with there(held, LONG) as (port, _):
         busy = [Wire(port) for _ in range(4)]
         for wire in busy:
-            wire.say(get() + b"GET / HTTP/1.1\r\n")
+            wire.say(get() + b"GET /nothing HTTP/1.1\r\n")
             assert wire.answer()[0] == 200
         with Wire(port) as wire:
             status, headers, body = wire.answer()  # before it has asked for anything
