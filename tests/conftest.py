@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +17,10 @@ for _name in [name for name in os.environ if name.startswith("PHOTOLABEL_") and 
 
 # ONNX Runtime's telemetry: no test of ours sends anything, those that use it without photolabel included.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+# No test is timed: a machine may be busy with something else.
+hypothesis.settings.register_profile("photolabel", deadline=None)
+hypothesis.settings.load_profile("photolabel")
 
 ROOT = Path(__file__).parent.parent
 
