@@ -103,9 +103,7 @@ class Guard:
             visit.status = _GONE
         except asyncio.CancelledError:  # the server ends and does not wait any longer; else it would call that a 500
             await visit.refuse(problems.UNAVAILABLE)
-        except (
-            Exception
-        ) as error:  # the last resort, as of the command line: a mistake of ours tells nobody how we look
+        except Exception as error:  # the last resort, as of the command line: a mistake tells nobody how we look
             log.error("%s a mistake in photolabel (%s)", visit.id, type(error).__name__, exc_info=_debugging())
             await visit.refuse(problems.INTERNAL)
         finally:
