@@ -24,6 +24,7 @@ from . import activations
 from .backbone import Opened
 from .fingerprint import BYTES, fingerprint
 from .kept import Kept
+from .solving import one_thread
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -95,7 +96,8 @@ def compute(
     Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
     TruthError for more photos than `most`, and what going through the examples raises.
     """
-    with Kept(running.backbone.origin, running.dimensions) as kept:
+    # Threads of linear algebra, which fingerprints take a little of, would go on to spin beside those of the network.
+    with one_thread(), Kept(running.backbone.origin, running.dimensions) as kept:
         run = _Run(running, kept, most, earlier, beside, limits)
         return run.features(examples, running.backbone.recipe, decoders, step, timing)
 
