@@ -16,6 +16,7 @@ import pytest
 from photolabel import errors
 from photolabel.server import Settings
 from photolabel.server.guard import Guard
+from photolabel.server.heads import Door
 from photolabel.server.problems import GoneError, refused
 
 from services import HOST, problem
@@ -44,7 +45,7 @@ def failing(error: BaseException) -> Callable[..., Awaitable[None]]:
 
 
 def ask(method: str, path: str, app: Any = echo, settings: Settings | None = None, **options: Any) -> httpx.Response:
-    guarded = Guard(app, settings=settings or Settings(), bodies=BODIES)
+    guarded = Guard(app, door=Door(settings=settings or Settings(), bodies=BODIES))
 
     async def work() -> httpx.Response:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url=HOST) as client:
@@ -70,7 +71,7 @@ def raw(scope: dict[str, Any], messages: list[Any], app: Any = echo, settings: S
 
     base = {"type": "http", "method": "POST", "path": "/takes", "raw_path": b"/takes", "query_string": b"",
             "headers": [(b"host", b"localhost")], "client": ("1.2.3.4", 5)}  # fmt: skip
-    guarded = Guard(app, settings=settings or Settings(), bodies=BODIES)
+    guarded = Guard(app, door=Door(settings=settings or Settings(), bodies=BODIES))
 
     async def work() -> None:
         async with asyncio.timeout(30):
@@ -144,10 +145,12 @@ def test_each_request_is_told_of_by_its_place_once_it_is_answered() -> None:
     def guarded(app: Any, **settings: Any) -> Any:
         return Guard(
             app,
-            settings=Settings(**settings),
-            bodies={"takes": 3},
-            place=lambda path: path[1:6],
-            seen=lambda *told: seen.append(told),
+            door=Door(
+                settings=Settings(**settings),
+                bodies={"takes": 3},
+                place=lambda path: path[1:6],
+                seen=lambda *told: seen.append(told),
+            ),
         )
 
     async def work() -> None:
@@ -213,7 +216,7 @@ def test_a_full_house_is_said_at_the_door() -> None:
     def full() -> None:
         raise refused("queue-full", "Ask again later.", {"retry-after": "3"})
 
-    guarded = Guard(echo, settings=Settings(api_keys=(KEY,)), bodies=BODIES, room=full)
+    guarded = Guard(echo, door=Door(settings=Settings(api_keys=(KEY,)), bodies=BODIES, room=full))
 
     async def work() -> None:
         async with httpx.AsyncClient(transport=httpx.ASGITransport(guarded), base_url=HOST) as client:
@@ -394,7 +397,7 @@ def test_web_sockets_are_closed() -> None:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    guarded = Guard(failing(AssertionError()), settings=Settings(), bodies={})
+    guarded = Guard(failing(AssertionError()), door=Door(settings=Settings(), bodies={}))
     asyncio.run(guarded({"type": "websocket", "path": "/"}, None, send))  # type: ignore[arg-type]
     assert sent == [{"type": "websocket.close", "code": 1008}]
 

@@ -22,7 +22,7 @@ from photolabel.errors import UsageError
 from photolabel.models import BUNDLED
 from photolabel.prediction import Prediction
 from photolabel.server import Settings, create_app, schemas
-from photolabel.server.guard import KEYLESS
+from photolabel.server.heads import KEYLESS
 
 from conftest import ROOT
 from services import FORM, HOST, PHOTO_PART, Asking, form, misbehaving, problem

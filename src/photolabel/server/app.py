@@ -15,7 +15,8 @@ from starlette.routing import Route
 
 from .. import __version__
 from . import describing, health, inference, looks, metrics, page, problems, routes, schemas, tensor_schemas
-from .guard import KEYLESS, Guard
+from .guard import Guard
+from .heads import KEYLESS, Door
 from .places import Places
 from .service import Service
 from .settings import Settings
@@ -33,7 +34,8 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
 
     `classifiers` are one, or a table of them by the names that requests call them by; the first is the default. They
     stay the caller's, who closes them when the application has ended. The application starts its workers with its
-    lifespan. `app.state.service` is what further routes need. Raises `UsageError` for names that make no sense.
+    lifespan. `app.state.service` is what further routes need, `app.state.door` what a
+    server may ask before it calls the application. Raises `UsageError` for names that make no sense.
     """
     settings = Settings() if settings is None else settings
     service = Service(classifiers, settings)
@@ -79,8 +81,7 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
     templates = [route.path for router in routers for route in router.routes if isinstance(route, Route)]
     templates += [_OPENAPI, describing.PATH] if settings.docs else []
     templates += page.PLACES if settings.page else []
-    app.add_middleware(
-        Guard,
+    app.state.door = Door(
         settings=settings,
         bodies=bodies,
         keyless=KEYLESS | page.PATHS if settings.page else KEYLESS,
@@ -88,6 +89,7 @@ def create_app(classifiers: Classifier | Mapping[str, Classifier], *, settings: 
         place=Places(templates),
         seen=service.figures.request,
     )
+    app.add_middleware(Guard, door=app.state.door)
     return app
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator
+from http import HTTPStatus
 from typing import Any, cast
 
 import httptools
@@ -17,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from . import turns
+from .heads import Answer, Scope
 from .problems import Problem, problem
 from .settings import Settings
 
@@ -33,10 +35,13 @@ _CROWDED = problem("unavailable", "There are too many connections. Ask again lat
 
 
 class Gate:
-    """The connections of a server, by callers; and those that wait for nothing, the longest idle first."""
+    """The connections of a server, by callers; and those that wait for nothing, the longest idle first.
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    `refusal` is the answer to a request that its head is refused for: the application is not asked then.
+    """
+
+    def __init__(self, settings: Settings, refusal: Callable[[Scope], Answer | None] = lambda scope: None) -> None:
+        self.settings, self.refusal = settings, refusal
         self.idle: dict[Connection, None] = {}
         self._callers: Counter[str] = Counter()
 
@@ -232,6 +237,25 @@ class Connection(HttpToolsProtocol):
         if self._in_body:  # an early answer: the rest may come, and is passed over, but not for ever
             self._wait(self._settings.head_seconds, self._hang_up)
         self._rest()
+
+    # -- what is answered
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """Have a request answered, in its turn; one that is refused for its head, here and now."""
+        answer = self.gate.refusal(cast("Scope", cycle.scope))
+        if answer is None:
+            super()._start_asgi_task(cycle, app)
+            return
+        headers = [*cycle.default_headers, *answer.headers]
+        if not cycle.keep_alive and (b"connection", b"close") not in headers:
+            headers.append((b"connection", b"close"))
+        lines = [f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}".encode("ascii")]
+        lines += [b"%b: %b" % each for each in headers]
+        self.transport.write(b"\r\n".join([*lines, b"", answer.body]))
+        cycle.response_started = cycle.response_complete = True
+        if (b"connection", b"close") in headers:
+            self.transport.close()
+        self.on_response_complete()
 
     # -- limits
 

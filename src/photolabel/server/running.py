@@ -19,7 +19,7 @@ import uvicorn
 
 from ..errors import UsageError
 from .app import create_app
-from .guard import log
+from .heads import log
 from .protocol import Gate, connections
 from .settings import HOST, Settings
 
@@ -126,7 +126,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 app,
                 loop="asyncio",
-                http=connections(Gate(settings)),
+                http=connections(Gate(settings, app.state.door.refusal)),
                 ws="none",
                 lifespan="on",
                 log_config=None,
