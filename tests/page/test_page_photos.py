@@ -100,6 +100,32 @@ def test_a_folder_that_is_dropped_gives_its_photos(watched: Watched, tmp_path: P
     assert sorted(row[2] for row in rows(page)) == ["holiday/beach/one.jpg", "holiday/two.jpg"]
 
 
+def test_of_many_that_are_dropped_only_those_are_looked_into_that_may_be_folders(
+    watched: Watched, tmp_path: Path
+) -> None:
+    """To ask costs the page's thread a third of a millisecond each: it stood still for hundreds of photos."""
+    (tmp_path / "holiday").mkdir()
+    shutil.copy(COFFEE, tmp_path / "holiday" / "three.jpg")
+    names = ["one.jpg", "two.JPG", "what"]
+    for name in names:
+        shutil.copy(COFFEE, tmp_path / name)
+    page = watched.open()
+    page.evaluate(
+        """() => {
+            const ask = DataTransferItem.prototype.webkitGetAsEntry;
+            window.asked = [];
+            DataTransferItem.prototype.webkitGetAsEntry = function () {
+                const entry = ask.call(this);
+                asked.push(entry.name);
+                return entry;
+            };
+        }"""
+    )
+    drop(page, [tmp_path / name for name in (*names, "holiday")])
+    done(page, "4 photos named")
+    assert page.evaluate("asked") == ["what", "holiday"]
+
+
 def test_one_that_is_pasted(watched: Watched) -> None:
     watched.context.grant_permissions(["clipboard-read", "clipboard-write"])
     page = watched.open()
