@@ -198,7 +198,7 @@ def main() -> None:
     while_many = (
         f"{args.photos} photos are dropped at once, every eighth of 12 million pixels, and scrolled through: the "
         f"longest task took {found['whole']:.0f} ms with Chromium's lookups of the files' types, which come before the "
-        f"page hears of the drop (a page with nothing on it: {nothing:.0f} ms), and {found['own']:.0f} ms without them; "
+        f"page hears of the drop (a page with nothing on it: {nothing:.0f} ms), {found['own']:.0f} ms without them; "
         f"{found['computed']:.0f} ms were computed in one at most; {found['heap']:.1f} MB of scripts' memory and "
         f"{found['elements']:.0f} elements in the end; all were named after {found['seconds']:.0f} s."
     )
