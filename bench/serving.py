@@ -32,7 +32,7 @@ import serving_house
 import serving_mixed
 import serving_neighbours
 from common import Bar, Lasting
-from serving_client import Client, closed_loop, evenly, milliseconds, open_loop, poisson, quantile, request
+from serving_client import Client, Tally, closed_loop, evenly, milliseconds, open_loop, poisson, quantile, request
 from serving_house import CACHE, FOLDER, House, Watch, client
 
 HERE = Path(__file__).resolve().parent
@@ -43,6 +43,7 @@ AT_ONCE = 16  # requests that keep the service busy
 QUEUE, HELD = 64, 256  # of the service: photos, and megabytes of bodies; its defaults
 BATCHES = (1, 2, 4, 8)
 HALF_SECONDS, OVERLOAD_SECONDS, BATCH_SECONDS = 20.0, 60.0, 8.0
+HALF_ROUNDS = 5
 OVER = 10.0
 LEAST_SHARE = 0.85
 MOST_EVENLY, MOST_POISSON = 3.0, 6.0
@@ -194,29 +195,43 @@ async def throughput(house: House, found: Found, *, judged: bool) -> None:
 
 
 async def half(house: House, found: Found) -> None:
-    """The times of answers at half of what the service can do."""
-    rows = []
+    """The times of answers at half of what the service can do, some rounds of each, in turn."""
     rate = found.capacity / 2
-    for name, gaps, most in (
-        ("evenly spaced", evenly(rate), MOST_EVENLY),
-        ("Poisson", poisson(rate), MOST_POISSON),
-    ):
-        async with client(house) as calling:
-            tally = await open_loop(calling, found.photos, gaps, found.seconds(HALF_SECONDS))
-        if tally.others(200):
-            raise SystemExit(f"at half load photos were not answered: {tally.others(200)}")
-        seconds = [call.seconds for call in tally.calls]
-        times = quantile(seconds, 0.99) / quantile(seconds, 0.5)
-        rows.append((name, f"{len(tally.calls) / tally.offered:.1f}", *milliseconds(tally, 200), f"{times:.2f}"))
+    arrivals = {"evenly spaced": (evenly, MOST_EVENLY), "Poisson": (poisson, MOST_POISSON)}
+    rounds: dict[str, list[Tally]] = {name: [] for name in arrivals}
+    for run in range(1 if found.args.short else HALF_ROUNDS):
+        for name, (gaps, _) in arrivals.items():
+            say(f"half, {name}, {run + 1} of {HALF_ROUNDS} ...")
+            async with client(house) as calling:
+                tally = await open_loop(calling, found.photos, gaps(rate), found.seconds(HALF_SECONDS))
+            if tally.others(200):
+                raise SystemExit(f"at half load photos were not answered: {tally.others(200)}")
+            rounds[name].append(tally)
+    rows = []
+    for name, (_, most) in arrivals.items():
+        ordered = sorted(rounds[name], key=spread)
+        tally = ordered[len(ordered) // 2]
+        all_of = ", ".join(f"{spread(each):.2f}" for each in ordered)
+        rows.append((name, f"{len(tally.calls) / tally.offered:.1f}", *milliseconds(tally, 200), all_of))
         found.bars.append(
             Bar(
                 f"half load, {name} arrivals: p99, times p50",
-                f"{times:.2f}",
+                f"{spread(tally):.2f}",
                 f"at most {most:g}",
-                times <= most,
+                spread(tally) <= most,
             )
         )
-    found.table(["half load, milliseconds", "a second", "p50", "p95", "p99", "most", "p99 / p50"], rows)
+    found.lines += [
+        "",
+        f"At half load, {len(ordered)} rounds of each kind in turn; the table has the middle one of each.",
+    ]
+    found.table(["half load, milliseconds", "a second", "p50", "p95", "p99", "most", "p99 / p50, all rounds"], rows)
+
+
+def spread(tally: Tally) -> float:
+    """How many times the median the 99th percentile is."""
+    seconds = [call.seconds for call in tally.calls]
+    return quantile(seconds, 0.99) / quantile(seconds, 0.5)
 
 
 # -- too much
