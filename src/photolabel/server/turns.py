@@ -14,9 +14,11 @@ from collections.abc import AsyncIterator, Hashable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TypeAlias
 
 _IPV6_PREFIX = 64  # bits: whoever has one IPv6 address has all that begin like it
+_KNOWN = 1024  # addresses whose caller is remembered: to read one costs as much as to refuse it otherwise
 
 # By requests, those of one caller behind each other: the first of each dictionary has the next turn.
 _Waiting: TypeAlias = "OrderedDict[Hashable, OrderedDict[Request, deque[asyncio.Future[None]]]]"
@@ -53,11 +55,13 @@ def answering(address: str | None) -> Iterator[Request]:
         _REQUEST.reset(token)
 
 
+@lru_cache(maxsize=_KNOWN)
 def is_shared(caller: str) -> bool:
     """Return whether behind a caller may be many: a proxy on this machine."""
     return ipaddress.ip_address(caller).is_loopback
 
 
+@lru_cache(maxsize=_KNOWN)
 def caller(address: str | None) -> str | None:
     """Return who calls from an address, as other connections of theirs are known; None where it is no address."""
     try:
