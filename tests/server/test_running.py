@@ -220,6 +220,7 @@ def test_options_become_settings(tmp_path: Path) -> None:
     assert made.api_keys == (KEY, f"{KEY}2")
     assert made.hosts == ("photos.example", "*") and made.origins == ("https://page.example",)
     assert (made.queue, made.files, made.workers, made.pixels) == (8, 4, 3, 1_000_000)
+    assert made.page and not settings("--no-page").page
     assert settings() == Settings()
     assert Settings().queue == serve.QUEUE and f"{Settings().pixels // 10**6} million" == serve.PIXELS
 

@@ -65,6 +65,7 @@ def parser() -> Parser:
         "--workers", type=_workers, metavar="N", help="processes that decode photos (default: one a processor)"
     )
     add_max_pixels(made, default=PIXELS)
+    made.add_argument("--no-page", action="store_true", help="without the page for people at /")
     add_model_options(made, several=True)
     return made
 
@@ -110,6 +111,7 @@ def _settings(args: argparse.Namespace) -> Settings:
         files=min(defaults.files, max(1, args.queue // 2)),
         workers=args.workers,
         pixels=args.max_pixels or defaults.pixels,
+        page=not args.no_page,
     )
 
 
