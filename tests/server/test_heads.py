@@ -229,3 +229,19 @@ def test_much_that_still_comes_is_passed_over_and_the_connection_ends() -> None:
     said, asked, state = say(request("/full", b"a" * 1000, length=3_000_000), b"a" * 1000)
     assert statuses(said) == [b"429"] and said.count(b"connection: close\r\n") == 1
     assert state == "ending" and not asked  # the answer is not taken back by a reset
+
+
+@pytest.mark.parametrize(
+    "rest", [request("/free", b"b"), request("/full", b"b"), b"no request\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+)
+def test_after_the_last_answer_nothing_is_said_whatever_came_with_it(rest: bytes) -> None:
+    """As fuzzing found: what is refused is answered while the parser is still at the piece that it came in."""
+    said, asked, state = say(request("/full", b"a", version="1.0") + rest, rest)
+    assert statuses(said) == [b"429"] and said.endswith(b"}")
+    assert state == "ending" and not asked
+
+
+def test_a_body_that_makes_no_sense_is_refused_once() -> None:
+    head = b"POST /full HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+    said, asked, state = say(head + b"+5\r\n")
+    assert statuses(said) == [b"429"] and state == "ending" and not asked

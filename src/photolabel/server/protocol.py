@@ -195,8 +195,8 @@ class Connection(HttpToolsProtocol):
     # -- what the parser finds
 
     def on_message_begin(self) -> None:
-        """Begin a request. Raises ValueError, which breaks off, where too many wait before it."""
-        if len(self._unanswered()) >= _MOST_PIPELINED:
+        """Begin a request. Raises ValueError, which breaks off, where too many wait before it, or none is heard."""
+        if self._deaf or len(self._unanswered()) >= _MOST_PIPELINED:
             raise ValueError
         super().on_message_begin()
         self._in_head, self._in_body = True, False
@@ -317,6 +317,8 @@ class Connection(HttpToolsProtocol):
 
     def _break_off(self, why: Problem) -> None:
         """Say what is wrong with what came last, and close; but requests before it get their answers first."""
+        if self._deaf:  # it came with a request that was refused, in one piece: that was the last answer
+            return
         waiting = self._unanswered()
         if any(not cycle.more_body for cycle in waiting):
             self._hear_no_more()
