@@ -81,6 +81,7 @@ def test_codes_do_not_change() -> None:
         "DiskFullError": "disk-full",
         "CacheUnwritableError": "cache-unwritable",
         "BusyError": "busy",
+        "ClusterError": "cluster-unusable",
         "MissingExtraError": "missing-extra",
     }
 

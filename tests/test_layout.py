@@ -16,7 +16,7 @@ ROOMS = [
     "silence", "containers", "scans", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
     "protobuf", "weights", "metadata", "models", "taught", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
-    "agreement", "calibration", "member", "classifier", "loading", "vgg", "doctor",
+    "agreement", "calibration", "member", "classifier", "loading", "naming", "vgg", "doctor",
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "batch",
     "page", "evaluate", "keras", "teaching", "bench",
     "keras_compat",

@@ -29,6 +29,7 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     │   └── BusyError             another process is at work on the file
     ├── OutputError               a file that was asked for cannot be written
     │   └── SidecarError          an XMP sidecar that is there cannot be merged; it is left as it is
+    ├── ClusterError              the machines that were to do the work cannot be had, or do not bear it
     └── MissingExtraError         an optional package is needed that is not installed
 
 Every class has a `code`, a stable word that machine output carries (`"corrupt-photo"`). The message says what
@@ -198,6 +199,12 @@ class SidecarError(OutputError):
     """An XMP sidecar that is there cannot be merged with; it is left as it is."""
 
     code = "sidecar-unmergeable"
+
+
+class ClusterError(PhotolabelError):
+    """A cluster that was to do the work cannot be reached, does not fit, or loses what it is at again and again."""
+
+    code = "cluster-unusable"
 
 
 class MissingExtraError(PhotolabelError):

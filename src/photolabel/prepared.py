@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -87,6 +87,49 @@ class Prepared:
     def pixels(self) -> NDArray[np.uint8] | None:
         """The first of the views, which is the only one of most recipes; None where there is an error."""
         return self.views[0] if self.views else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what views share once, and all of it out of band where the reader takes it so."""
+        pieces, shown = pieces_of(self.views)
+        straight = [np.ascontiguousarray(piece) for piece in pieces]
+        return _again, (straight, shown, self.photo, self.error, self.file, self.decoding, self.seconds)
+
+
+def _again(
+    pieces: Sequence[NDArray[np.uint8]],
+    shown: Sequence[tuple[int, bool]],
+    photo: str | None,
+    error: PhotoError | None,
+    file: File | None,
+    decoding: Decoding | None,
+    seconds: Seconds,
+) -> Prepared:
+    views = views_of(pieces, shown)
+    return Prepared(photo=photo, views=views, error=error, file=file, decoding=decoding, seconds=seconds)
+
+
+def pieces_of(views: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[tuple[int, bool]]]:
+    """Return the pieces, each once, that views are made of, which may share their memory; and what each view shows.
+
+    Which is the number of a piece, and whether the view is its mirror image. `views_of` puts them together again.
+    """
+    pieces: list[NDArray[np.uint8]] = []
+    shown: list[tuple[int, bool]] = []
+    numbers: dict[tuple[Any, ...], int] = {}
+    for view in views:
+        mirrored = view.strides[1] < 0
+        piece = view[:, ::-1] if mirrored else view
+        where = piece.__array_interface__["data"][0], piece.shape, piece.strides
+        number = numbers.setdefault(where, len(pieces))
+        if number == len(pieces):
+            pieces.append(piece)
+        shown.append((number, mirrored))
+    return pieces, shown
+
+
+def views_of(pieces: Sequence[NDArray[np.uint8]], shown: Sequence[tuple[int, bool]]) -> tuple[NDArray[np.uint8], ...]:
+    """Return the views that `pieces_of` took apart."""
+    return tuple(pieces[number][:, ::-1] if mirrored else pieces[number] for number, mirrored in shown)
 
 
 def prepare(photo: Photo, *recipes: Recipe, limits: Limits = DEFAULT_LIMITS, name: str | None = None) -> Prepared:

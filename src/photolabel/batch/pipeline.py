@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..classifier import BATCH, Classifier, Prediction
 from ..images import Limits, Recipe
+from ..naming import Naming
 from ..prepared import Prepared, prepare, refused
 from ..sources import Item
 
@@ -75,9 +76,9 @@ def predictions(
 
     `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
     """
-    predict = partial(classifier.predict, top=top, sure=sure, coverage=coverage)
-    predict([])  # a wrong argument should not wait for a photo
-    return through(items, classifier.recipes, decoders, predict, limits=classifier.limits, timing=timing)
+    naming = Naming(classifier=classifier, top=top, sure=sure, coverage=coverage)
+    naming.check()  # a wrong argument should not wait for a photo
+    return through(items, naming.recipes, decoders, naming, limits=naming.limits, timing=timing)
 
 
 def through(

@@ -4,7 +4,8 @@ Exit codes:
   0    all well
   1    some photo could not be read; the others were classified
   2    wrong usage
-  3    a model, its weights, the cache or an optional package is not to be had; or the doctor found something FAILED
+  3    a model, its weights, the cache, a cluster or an optional package is not to be had; or the doctor found something
+       FAILED
   4    the output could not be written
   70   a mistake in photolabel itself
   130  interrupted
@@ -23,7 +24,16 @@ from contextlib import suppress
 from typing import NoReturn
 
 from .. import __version__
-from ..errors import MissingExtraError, ModelError, OutputError, PhotoError, PhotolabelError, StoreError, UsageError
+from ..errors import (
+    ClusterError,
+    MissingExtraError,
+    ModelError,
+    OutputError,
+    PhotoError,
+    PhotolabelError,
+    StoreError,
+    UsageError,
+)
 from .streams import ReaderGoneError, Terminated, complain, prepare
 
 # Verb -> what it does, in a line. Its module is photolabel.cli.VERB, imported only when it is called for.
@@ -50,6 +60,7 @@ EXIT_CODES: dict[type[PhotolabelError], int] = {
     ModelError: 3,
     StoreError: 3,
     OutputError: 4,
+    ClusterError: 3,
     MissingExtraError: 3,
 }
 _OUR_MISTAKE, _INTERRUPTED, _READER_GONE, _TERMINATED = 70, 130, 141, 143

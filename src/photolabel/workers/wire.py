@@ -22,7 +22,7 @@ from .. import errors
 from ..decoding import FORMATS
 from ..errors import PhotoError
 from ..images import Limits, Recipe
-from ..prepared import Decoding, File, Prepared, Seconds
+from ..prepared import Decoding, File, Prepared, Seconds, pieces_of, views_of
 from ..sources import Item, Member, Zipped
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def question(stream: Stream) -> tuple[Item, list[Recipe], Limits]:
 
 def reply(stream: Stream, made: Prepared) -> None:
     """Send back what became of a photo."""
-    pieces, shown = _pieces(made.views)
+    pieces, shown = pieces_of(made.views)
     head = {
         "error": None if made.error is None else [made.error.code, str(made.error)],
         "file": None if made.file is None else asdict(made.file),
@@ -128,25 +128,6 @@ def reply(stream: Stream, made: Prepared) -> None:
         "views": shown,
     }
     send(stream, head, b"".join(np.ascontiguousarray(piece).data.cast("B") for piece in pieces))
-
-
-def _pieces(views: Sequence[NDArray[np.uint8]]) -> tuple[list[NDArray[np.uint8]], list[tuple[int, bool]]]:
-    """The pieces to send, each once, of views that may share their memory; and what each view shows.
-
-    Which is the number of a piece, and whether the view is its mirror image.
-    """
-    pieces: list[NDArray[np.uint8]] = []
-    shown: list[tuple[int, bool]] = []
-    numbers: dict[tuple[Any, ...], int] = {}
-    for view in views:
-        mirrored = view.strides[1] < 0
-        piece = view[:, ::-1] if mirrored else view
-        where = piece.__array_interface__["data"][0], piece.shape, piece.strides
-        number = numbers.setdefault(where, len(pieces))
-        if number == len(pieces):
-            pieces.append(piece)
-        shown.append((number, mirrored))
-    return pieces, shown
 
 
 def answer(stream: Stream, photo: str, recipes: Sequence[Recipe], limits: Limits) -> Prepared:
@@ -161,7 +142,7 @@ def answer(stream: Stream, photo: str, recipes: Sequence[Recipe], limits: Limits
         pieces = _cut(body, shapes)
         return Prepared(
             photo=photo,
-            views=tuple(pieces[number][:, ::-1] if mirrored else pieces[number] for number, mirrored in shown),
+            views=views_of(pieces, shown),
             error=error,
             file=None if head["file"] is None else _file(head["file"], limits),
             decoding=None if head["decoding"] is None else _decoding(head["decoding"], limits),
@@ -191,7 +172,7 @@ def _shapes(values: object) -> list[tuple[int, int]]:
 
 
 def _shown(values: object, pieces: int) -> list[tuple[int, bool]]:
-    """What each view shows, as `_pieces` tells it: all of so many pieces, each first after those before it.
+    """What each view shows, as `prepared.pieces_of` tells it: all of so many pieces, each first after those before it.
 
     Raises TypeError or ValueError for anything else.
     """

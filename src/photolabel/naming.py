@@ -1,0 +1,83 @@
+"""Prepared photos -> Predictions: which network, and what is asked of it. The same wherever it runs.
+
+How a photo becomes a record is three steps, each written once: `prepared.prepare`, in whichever process; `Naming`,
+beside the network; `Prediction.record()`. The local pipeline, a cluster and people's own `map_batches` only differ in
+who calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .classifier import BATCH, DEFAULT_TOP, Classifier
+from .errors import UsageError
+
+if TYPE_CHECKING:
+    from .images import Limits, Recipe
+    from .prediction import Prediction
+    from .prepared import Prepared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Naming:
+    """What becomes of prepared photos; `top`, `sure` and `coverage` as in `Classifier.classify`.
+
+    Pickles: the other side loads the network again, and `check_same` says whether it is the same.
+    """
+
+    classifier: Classifier
+    top: int | None = DEFAULT_TOP
+    sure: float | None = None
+    coverage: float | None = None
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        """How photos are to be prepared."""
+        return self.classifier.recipes
+
+    @property
+    def limits(self) -> Limits:
+        """What a photo may have."""
+        return self.classifier.limits
+
+    @property
+    def batch(self) -> int:
+        """How many photos to name together: about `BATCH` inputs. It does not change what is said of each."""
+        return -(-BATCH // sum(recipe.inputs for recipe in self.recipes))
+
+    @property
+    def labels(self) -> int:
+        """How many labels a record has at most."""
+        return self.classifier.check_top(self.top)
+
+    @property
+    def identity(self) -> dict[str, str | None]:
+        """Of which network and calibration all that is said is, by their digests."""
+        calibration = self.classifier.calibration
+        return {"network": self.classifier.digest, "calibration": None if calibration is None else calibration.digest}
+
+    def check(self) -> None:
+        """Raise `UsageError` for what makes no sense: better said before a photo is read."""
+        self([])
+
+    def __call__(self, batch: Sequence[Prepared]) -> list[Prediction]:
+        """Return one Prediction each, in the same order; one with an error keeps it."""
+        return self.classifier.predict(batch, top=self.top, sure=self.sure, coverage=self.coverage)
+
+    def check_same(self, identity: dict[str, str | None]) -> None:
+        """Raise `UsageError` where this would say something else than that of another machine, whose `identity` it is.
+
+        For a classifier pickles as the arguments that it was loaded with.
+        """
+        if self.identity["network"] != identity["network"]:
+            raise UsageError(
+                f"the network {self.classifier.model.name} is not the same on all machines. Give every machine the "
+                "same file."
+            )
+        if self.identity["calibration"] != identity["calibration"]:
+            raise UsageError(
+                f"what photolabel calibrate learnt of {self.classifier.model.name} is not the same on all machines. "
+                "Give every machine the same, or go without it (--uncalibrated)."
+            )
