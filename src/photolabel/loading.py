@@ -164,8 +164,10 @@ def _load(asked: _Asked) -> Classifier:
                 members.append(Member(described, network.open(cut), looked, network, floor=floor))
         asks = asked.calibrated and calibration.any_kept()
         learnt = calibration.kept([member.identity for member in members]) if asks else None
-        # By the names that were found: a setting may be another one where, or when, it is unpickled.
-        again = replace(asked, model="+".join(names) if names else found[0][3])
+        # By the names that were found: a setting may be another one where, or when, it is unpickled. And with as many
+        # threads: by those the last bits differ.
+        threads = asked.threads or engines.available_threads()
+        again = replace(asked, model="+".join(names) if names else found[0][3], threads=threads)
         return Classifier.of(
             members, limits=asked.limits, calibration=learnt, floor=_floor(members), reload=(_load, (again,))
         )

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .classifier import BATCH, DEFAULT_TOP, Classifier
+from .engine import available_threads
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ class Naming:
     def batch(self) -> int:
         """How many photos to name together: about `BATCH` inputs. It does not change what is said of each."""
         return -(-BATCH // sum(recipe.inputs for recipe in self.recipes))
+
+    @property
+    def threads(self) -> int:
+        """How many processors one network uses: by it the last bits of what is said differ."""
+        asked = [member.network.threads for member in self.classifier.members if member.network is not None]
+        return next(filter(None, asked), None) or available_threads()
 
     @property
     def labels(self) -> int:

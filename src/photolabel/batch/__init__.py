@@ -8,6 +8,7 @@ from contextlib import ExitStack
 
 from .. import engine, sources
 from ..classifier import DEFAULT_TOP, Classifier, Prediction
+from ..cluster import Cluster
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS
 from ..loading import load
@@ -35,6 +36,7 @@ def classify_folder(
     exclude: Iterable[str] = (),
     workers: int | None = None,
     seconds: float = SECONDS,
+    ray: str | bool | None = None,
 ) -> Iterator[Prediction]:
     """Name what is in all photos of a folder, and beneath it: one Prediction a photo found, in a stable order.
 
@@ -47,7 +49,13 @@ def classify_folder(
     or takes more than `seconds`, costs an error and no more; 0 decodes in this process, without a limit of time.
     Everything is bounded: ask for the next Prediction as slowly as you like.
 
-    Raises UsageError for a wrong argument, and what `photolabel.load` raises, when the first Prediction is asked for.
+    `ray` has it done on a Ray cluster instead, an extra: True for the one that RAY_ADDRESS names or that runs on this
+    machine, else one that is started for the purpose; or its address. The Predictions are the same, to the bit if the
+    classifier has the same number of threads. Every machine must find the photos by the same paths, or they are on an
+    object store, and have photolabel and the model, or may download it.
+
+    Raises UsageError for a wrong argument, what `photolabel.load` raises, and ClusterError where the cluster cannot be
+    used, when the first Prediction is asked for.
     """
     if classifier is not None and not isinstance(classifier, Classifier):
         raise UsageError(f"classifier is what photolabel.load returns, not of type {type(classifier).__name__}.")
@@ -55,17 +63,24 @@ def classify_folder(
     with ExitStack() as stack:
         limits = DEFAULT_LIMITS if classifier is None else classifier.limits
         found = sources.find(listed, include=include, exclude=exclude, limits=limits)
-        decoders = crew(workers, seconds=seconds, stack=stack)
+        decoders = crew(workers, seconds=seconds, stack=stack, ray=ray)
         if classifier is None:
             classifier = stack.enter_context(load())
         yield from predictions(found, classifier, decoders, top=top, sure=sure, coverage=coverage)
 
 
-def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> Decoders:
+def crew(
+    workers: int | None, *, seconds: float = SECONDS, stack: ExitStack, ray: str | bool | None = None
+) -> Decoders | Cluster:
     """Return who decodes, started already, and to be closed with `stack`.
 
-    `workers` processes, by default one a processor that this one may use; 0: this process. Raises UsageError.
+    `workers` processes, by default one a processor that this one may use; 0: this process. Or, with `ray` as of
+    `classify_folder`, a cluster, which also names. Raises UsageError, and what `Cluster` raises.
     """
+    if ray is not None and ray is not False:
+        if workers is not None:
+            raise UsageError("workers are processes of this machine: expected them, or a Ray cluster, not both.")
+        return stack.enter_context(Cluster(None if ray is True else ray, seconds=seconds))
     if workers is None:
         workers = engine.available_threads()
     if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:

@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from ..classifier import BATCH, Classifier, Prediction
+from ..cluster import Cluster
 from ..images import Limits, Recipe
 from ..naming import Naming
 from ..prepared import Prepared, prepare, refused
@@ -65,7 +66,7 @@ class Timing:
 def predictions(
     items: Iterable[Item],
     classifier: Classifier,
-    decoders: Decoders,
+    decoders: Decoders | Cluster,
     *,
     top: int | None,
     sure: float | None = None,
@@ -74,10 +75,14 @@ def predictions(
 ) -> Generator[Prediction]:
     """Yield one Prediction an item, in their order; `timing` is kept up to date.
 
-    `items` are asked for in another thread. What they raise is raised here, after the Predictions of all before.
+    Where it is done is an argument: with `decoders` of this machine and the classifier's own network, or on a `Cluster`
+    whose machines load the network for themselves. `items` are asked for in another thread. What they raise is raised
+    here, after the Predictions of all before.
     """
     naming = Naming(classifier=classifier, top=top, sure=sure, coverage=coverage)
     naming.check()  # a wrong argument should not wait for a photo
+    if isinstance(decoders, Cluster):
+        return decoders.predictions(items, naming, timing=timing)
     return through(items, naming.recipes, decoders, naming, limits=naming.limits, timing=timing)
 
 

@@ -16,7 +16,7 @@ from ..errors import OutputError, PhotoError, UsageError
 from ..output import printable
 from . import EXIT_CODES, VERBS
 from . import __doc__ as exit_codes
-from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_work, probability, share, whole
+from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_ray, add_work, probability, share, whole
 from .streams import STDIN, complain, say
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def parser() -> Parser:
         help="with --output: go on with a run that was stopped, with the model and options that it began with",
     )
     add_work(found)
+    add_ray(found)
     keywords = made.add_argument_group("keywords")
     keywords.add_argument(
         "--xmp",
@@ -146,8 +147,9 @@ def run(argv: list[str]) -> int:
             raise UsageError("expected a photo, as in: photolabel mug.jpg. See: photolabel --help")
         limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
         found = Found(args, limits)
-        workers = 0 if args.workers is None and found.alone else args.workers
-        decoders = batch.crew(workers, seconds=args.seconds or batch.SECONDS, stack=stack)  # starting meanwhile
+        workers = 0 if args.workers is None and found.alone and args.ray is None else args.workers
+        seconds = args.seconds or batch.SECONDS
+        decoders = batch.crew(workers, seconds=seconds, stack=stack, ray=args.ray)  # starting meanwhile
         try:
             ready = loaded(args, limits)
             if args.disagreeing and not ready.several:
@@ -203,6 +205,10 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.ray is not None:
+        from ..cluster import connecting
+
+        connecting.check(None if args.ray is True else args.ray)
     if [*args.photos, *args.lists].count(STDIN) > 1:
         raise UsageError("standard input (-) can be read once only.")
     if not args.xmp and (args.dry_run or args.xmp_threshold is not None):

@@ -154,6 +154,18 @@ def add_work(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def add_ray(group: argparse._ArgumentGroup) -> None:
+    """Add the option that has the work done on a cluster."""
+    group.add_argument(
+        "--ray",
+        nargs="?",
+        const=True,
+        metavar="ADDRESS",
+        help="have it done on a Ray cluster (an extra): HOST:PORT, ray://HOST:PORT, auto or local; alone, the one that "
+        "RAY_ADDRESS names or that runs on this machine, else one that is started for the run",
+    )
+
+
 def add_max_pixels(parser: argparse.ArgumentParser, *, default: str = "100 million") -> None:
     """Add the limit of a photo's pixels."""
     parser.add_argument(

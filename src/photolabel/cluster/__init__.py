@@ -1,0 +1,68 @@
+"""Photos read and decoded, and networks run, on the machines of a Ray cluster. Ray is the extra `ray`.
+
+`Cluster` is where the local pipeline has its decoders: `batch.predictions` takes one or the other, and the records are
+the same. `connecting` finds the cluster, `nodes` is what runs on its machines, `flow` what the driver does: it keeps a
+bounded number of chunks of photos on their way, and does again what was lost with a machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UsageError
+from .connecting import Connection
+from .flow import Flow
+
+if TYPE_CHECKING:
+    from ..naming import Naming
+    from ..prediction import Prediction
+    from ..sources import Item
+    from .flow import Timing
+
+__all__ = ["Cluster"]
+
+
+class Cluster:
+    """A Ray cluster that names photos. Use it in a `with` block, or close it.
+
+    `address` is Ray's: `HOST:PORT`, `ray://HOST:PORT`, `auto` for the one that runs on this machine, `local` for one
+    that is started for the purpose; None: the one that RAY_ADDRESS names or that runs on this machine, else a new one.
+    A program that has called `ray.init` itself keeps its own connection. `seconds` is how long a photo may take.
+
+    Raises `ClusterError` where there is none to be had, `UsageError` for what is no address, and `MissingExtraError`.
+    """
+
+    def __init__(self, address: str | None = None, *, seconds: float = 60.0) -> None:
+        if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise UsageError(f"seconds={seconds!r}: expected a number of seconds above 0.")
+        self._seconds = seconds
+        self._connection = Connection(address)
+
+    def predictions(
+        self, items: Iterable[Item], naming: Naming, *, timing: Timing | None = None
+    ) -> Generator[Prediction]:
+        """Yield one Prediction an item, in their order; as `batch.predictions`, which calls this.
+
+        Photos are read and decoded in tasks of one processor each, by processes that may die of them; networks are in
+        actors, as many on each machine as it has room for by the threads of one. What is lost with a process or a
+        machine is done again. Files must be found by their paths on every machine.
+
+        Raises what `items` raise, after all before it; what loading the model raises on any machine; `ClusterError`
+        where the same photos are lost again and again.
+        """
+        flow = Flow(self._connection.ray, naming, seconds=self._seconds, timing=timing)
+        with closing(flow.results(items)) as results:
+            for chunk in results:
+                yield from chunk
+
+    def close(self) -> None:
+        """Let go of the cluster; one that was started for the purpose ends."""
+        self._connection.close()
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()

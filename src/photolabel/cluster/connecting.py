@@ -1,0 +1,131 @@
+"""An address -> a connection to Ray, or an error that says what is wrong."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import ClusterError, UsageError
+from ..extras import needed
+
+_PATIENCE = 10.0  # seconds that a machine may take to answer
+_ADDRESS = re.compile(r"(ray://)?([A-Za-z0-9._-]+|\[[0-9a-f:]+\]):([0-9]{1,5})", re.ASCII)
+_WORDS = ("auto", "local")
+
+
+def check(address: str | None) -> None:
+    """Raise `UsageError` for what is no address of a cluster, and `MissingExtraError` where Ray is not installed."""
+    if address is not None and address not in _WORDS and not _ADDRESS.fullmatch(address):
+        raise UsageError(
+            f"{address!r} is no address of a Ray cluster: expected HOST:PORT, ray://HOST:PORT, auto or local. Photos "
+            "stand before --ray, or behind --ray=ADDRESS."
+        )
+    _ray()
+
+
+class Connection:
+    """The connection of this process to a cluster, made at once; `ray` is the package, connected."""
+
+    def __init__(self, address: str | None) -> None:
+        check(address)
+        self.ray = _ray()
+        self._ours = not self.ray.is_initialized()
+        if self._ours:
+            self._connect(address)
+
+    def _connect(self, address: str | None) -> None:
+        if address is not None and (found := _ADDRESS.fullmatch(address)):
+            _reach(address, found[2].strip("[]"), int(found[3]))
+        # No word to anybody, as everywhere in photolabel: a cluster that is started here sends no statistics.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        told = os.environ.get("RAY_ADDRESS")
+        if address is None and told and (found := _ADDRESS.fullmatch(told)):
+            _reach(told, found[2].strip("[]"), int(found[3]))
+        with _signals_kept():
+            if address is None:
+                try:
+                    self._init(told or "auto")
+                except ConnectionError:
+                    if told:
+                        raise _unreachable(told) from None
+                    self._init("local")
+                return
+            try:
+                self._init(address)
+            except ConnectionError:
+                raise _unreachable(address) from None
+
+    def _init(self, address: str) -> None:
+        started = {"include_dashboard": False} if address == "local" else {}
+        try:
+            self.ray.init(address, log_to_driver=False, logging_level=logging.CRITICAL, **started)
+        except (RuntimeError, ValueError, TimeoutError) as error:
+            if self.ray.is_initialized():
+                self.ray.shutdown()
+            raise _refused(address, str(error)) from error
+
+    def close(self) -> None:
+        """End the connection, if it was made here."""
+        if self._ours and self.ray.is_initialized():
+            with _signals_kept():
+                self.ray.shutdown()
+
+
+@contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Have SIGTERM do afterwards what it did before: Ray makes it another thing."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGTERM) if main else None
+    try:
+        yield
+    finally:
+        if main and before is not None:
+            signal.signal(signal.SIGTERM, before)
+
+
+def _ray() -> Any:
+    with needed("ray"):
+        import ray
+        import ray.exceptions
+        import ray.util.scheduling_strategies
+    return ray
+
+
+def _reach(address: str, host: str, port: int) -> None:
+    """Ray itself would try for minutes, and end the process in the end."""
+    try:
+        socket.create_connection((host, port), timeout=_PATIENCE).close()
+    except (OSError, OverflowError):
+        raise _unreachable(address) from None
+
+
+def _unreachable(address: str) -> ClusterError:
+    where = "on this machine" if address == "auto" else f"at {address}"
+    return ClusterError(
+        f"no Ray cluster answers {where}. Is it running (ray status), and may this machine reach it? --ray=local "
+        "starts one for the run."
+    )
+
+
+def _refused(address: str, why: str) -> ClusterError:
+    if "ersion mismatch" in why:
+        versions = re.findall(r"(Ray|Python): ([0-9][0-9A-Za-z.+-]*)", why)
+        told = ", ".join(f"{name} {version.rstrip('.')}" for name, version in versions[:2])
+        ours = ", ".join(f"{name} {version.rstrip('.')}" for name, version in versions[2:4])
+        between = f" (there: {told}; here: {ours})" if told and ours else ""
+        return ClusterError(
+            f"the cluster at {address} runs another version of Ray or Python than this machine{between}. Install the "
+            "same on both."
+        )
+    return ClusterError(f"the Ray cluster at {address} cannot be used: {_first_line(why)}")
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), "Ray gives no reason.")[:300]

@@ -1,0 +1,107 @@
+"""What runs on the machines of a cluster: decoding in tasks, the network in actors."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import __version__
+from ..workers import Crew
+
+if TYPE_CHECKING:
+    from ..images import Limits, Recipe
+    from ..naming import Naming
+    from ..prediction import Prediction
+    from ..prepared import Prepared
+    from ..sources import Item
+
+
+@dataclass(frozen=True, kw_only=True)
+class Decoded:
+    """What a task tells of a chunk that it has prepared: where, how long it took, and which files are not there."""
+
+    node: str
+    missing: tuple[str, ...]
+    reading: float
+    decoding: float
+
+
+_crews: dict[float, Crew] = {}  # of this process of Ray's, which does one task after the other
+_lock = threading.Lock()
+
+
+def _crew(seconds: float) -> Crew:
+    with _lock:
+        if seconds not in _crews:
+            _crews[seconds] = Crew(1, seconds=seconds)
+        return _crews[seconds]
+
+
+def decode(
+    items: Sequence[Item], recipes: Sequence[Recipe], limits: Limits, seconds: float
+) -> tuple[Decoded, list[Prepared]]:
+    """Read, decode and prepare some photos, in a process that may die of them."""
+    import ray
+
+    crew = _crew(seconds)
+    made = [each.result() for each in [crew.prepare(item, *recipes, limits=limits) for item in items]]
+    missing = tuple(
+        item.path
+        for item, each in zip(items, made, strict=True)
+        if each.error is not None and each.error.code == "photo-not-found" and item.error is None and item.path
+    )
+    told = Decoded(
+        node=ray.get_runtime_context().get_node_id(),
+        missing=missing,
+        reading=sum(each.seconds.reading for each in made),
+        decoding=sum(each.seconds.decoding for each in made),
+    )
+    return told, made
+
+
+class Namer:
+    """A network on one machine, loaded once."""
+
+    def __init__(self) -> None:
+        self._naming: Naming | None = None
+
+    def load(self, naming: bytes, identity: dict[str, str | None]) -> str:
+        """Load the network, from this machine's cache; return the version of photolabel here.
+
+        Not when it is made: what loading raises would come as an error of Ray's.
+        """
+        # Our own driver's bytes: whoever can send others runs what he likes here anyway.
+        self._naming = pickle.loads(naming)  # noqa: S301
+        assert self._naming is not None
+        self._naming.check_same(identity)
+        return __version__
+
+    def name(self, prepared: Sequence[Prepared]) -> tuple[list[Prediction], float]:
+        """Return what is said of some photos, and how many seconds it took."""
+        naming, begun = self._naming, time.perf_counter()
+        assert naming is not None
+        size = naming.batch
+        said = [each for start in range(0, len(prepared), size) for each in naming(prepared[start : start + size])]
+        return said, time.perf_counter() - begun
+
+
+def absolute(path: str) -> str:
+    """Return a path as another process finds it, whatever its current folder."""
+    return path and os.path.join(Path.cwd(), path)  # noqa: PTH118  # as it was given: pathlib would tidy it
+
+
+def remote(ray: Any) -> tuple[Any, Any]:
+    """Return Ray's forms of `decode` and `Namer`.
+
+    A task takes a processor. An actor takes none, as in the local pipeline, where decoders and network share all
+    processors and the system divides them: a machine of one processor could have no decoder else.
+    """
+    task = ray.remote(num_cpus=1, num_returns=2, max_retries=3)(decode)
+    actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Namer)
+    return task.options(name="photolabel: decode"), actor
