@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 from .. import engine, sources
 from ..classifier import DEFAULT_TOP, Classifier, Prediction
@@ -14,12 +15,14 @@ from ..images import DEFAULT_LIMITS
 from ..loading import load
 from ..workers import SECONDS, Crew
 from .journal import Journal, pinned
+from .parts import PHOTOS, Parts, is_folder
 from .pipeline import Decoders, Here, Timing, predictions, through
+from .places import Folder, Place
 from .report import Tally, summary
 
 __all__ = [
-    "SECONDS", "Decoders", "Here", "Journal", "Tally", "Timing", "classify_folder", "crew", "pinned", "predictions",
-    "summary", "through",
+    "PHOTOS", "SECONDS", "Decoders", "Here", "Journal", "Parts", "Tally", "Timing", "classify_folder", "crew", "folder",
+    "is_folder", "pinned", "predictions", "summary", "through",
 ]  # fmt: skip
 
 _MOST_WORKERS = 256
@@ -90,3 +93,8 @@ def crew(
     if workers == 0:
         return Here()
     return stack.enter_context(Crew(workers, seconds=seconds))
+
+
+def folder(output: str) -> Place:
+    """Return the folder that is called so, to be written to."""
+    return Folder(Path(output))

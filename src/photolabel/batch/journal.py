@@ -44,7 +44,7 @@ class _Photo(Protocol):
     def held(self) -> int: ...
 
 
-_P = TypeVar("_P", bound=_Photo)
+P = TypeVar("P", bound=_Photo)
 
 
 def path_of(output: Path) -> Path:
@@ -149,7 +149,7 @@ class Journal:
                 raise _refused(path, error) from None
             return cls(path, settings, descriptor=descriptor, done=done, end=end, lock=stack.pop_all())
 
-    def remaining(self, items: Iterable[_P]) -> Iterator[_P]:
+    def remaining(self, items: Iterable[P]) -> Iterator[P]:
         """Yield the items that have no record yet.
 
         They are expected as they were at the first start, and skipped one by one. Where a photo has come or gone since,
@@ -162,7 +162,7 @@ class Journal:
         expected = next(names, None)
         missed: Counter[str] | None = None  # those done, from where the two differ
         unsure = expected is not None
-        held: list[_P] = []
+        held: list[P] = []
         for item in items:
             if missed is None and expected is not None and item.photo != expected:
                 missed = Counter([expected, *names])

@@ -20,10 +20,11 @@ from .parser import Parser, add_choice, add_max_pixels, add_model_options, add_r
 from .streams import STDIN, complain, say
 
 if TYPE_CHECKING:
-    from ..batch import Journal, Tally
+    from ..batch import Tally
     from ..classifier import Classifier, Prediction
     from ..progress import Watch
     from ..sidecars import Writer
+    from .runs import Log
 
 _ALL = "all"
 
@@ -83,9 +84,12 @@ def parser() -> Parser:
     found.add_argument(
         "--output",
         "-o",
-        metavar="FILE",
+        metavar="FILE|DIR",
         help="write the records into this file when all are done: .jsonl, .csv, .txt, or .parquet (an extra); until "
-        "then they are kept in FILE.partial",
+        "then they are kept in FILE.partial. Or into Parquet files in this folder, as they come",
+    )
+    found.add_argument(
+        "--part-photos", type=whole, metavar="N", help="with --output DIR: photos a file (default: 1000)"
     )
     found.add_argument(
         "--resume",
@@ -134,13 +138,15 @@ def run(argv: list[str]) -> int:
     from .network import loaded
     from .photos import Found
 
-    kind = runs.Kind(command=("photolabel",), option="--output", given=_given, places={"--from": "lists"})
+    kind = runs.Kind(
+        command=("photolabel",), option="--output", given=_given, places={"--from": "lists"}, beside=_beside
+    )
     tally, timing = batch.Tally(), batch.Timing()
     with ExitStack() as stack:
         if args.output is not None and not args.resume:
-            batch.Journal.check(Path(args.output))
+            runs.check(args)
         journal = runs.resumed(args, kind, tally.add, stack)
-        if journal is None and args.resume and batch.Journal.ended(Path(args.output)):
+        if journal is None and args.resume and runs.ended(args):
             complain(f"{args.output} is complete: there is nothing to go on with")
             return 0
         if not args.photos and not args.lists:
@@ -185,6 +191,10 @@ def run(argv: list[str]) -> int:
     return EXIT_CODES[OutputError] if told.unwritten else EXIT_CODES[PhotoError] if tally.failed else 0
 
 
+def _beside(args: argparse.Namespace) -> list[str]:
+    return [] if args.ray is None else ["--ray"] if args.ray is True else [f"--ray={args.ray}"]
+
+
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """What the records depend on, as the user says it."""
     from . import runs
@@ -219,12 +229,16 @@ def _check(args: argparse.Namespace) -> None:
         raise UsageError("--tree is for people: without --json and --output.")
     if args.resume and args.output is None:
         raise UsageError("--resume goes with --output FILE: what it goes on with is in FILE.partial.")
+    if args.part_photos is not None and (args.output is None or args.resume):
+        raise UsageError("--part-photos goes with --output DIR, when the run begins.")
     if args.output is not None and (args.json or args.dry_run):
         raise UsageError("--output writes all records into its file: without --json and --dry-run.")
     if args.output is not None:
+        from .. import batch
         from ..output import files
 
-        files.check(Path(args.output))
+        if not batch.is_folder(args.output):
+            files.check(Path(args.output))
         if os.path.realpath(args.output) in map(os.path.realpath, args.lists):
             raise UsageError(f"{args.output} is the list that --from reads: it would be lost. Write elsewhere.")
 
@@ -232,7 +246,7 @@ def _check(args: argparse.Namespace) -> None:
 # -- what is said
 
 
-def _watch(args: argparse.Namespace, journal: Journal | None, *, alone: bool) -> Watch:
+def _watch(args: argparse.Namespace, journal: Log | None, *, alone: bool) -> Watch:
     from .. import progress
 
     # Names that go to the same terminal are progress enough.
@@ -256,7 +270,7 @@ class _Told:
         self,
         args: argparse.Namespace,
         ready: Classifier,
-        journal: Journal | None,
+        journal: Log | None,
         keywords: Writer | None,
         watch: Watch,
         tally: Tally,

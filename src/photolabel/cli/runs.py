@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import __version__, batch, engine
 from ..classifier import DEFAULT_TOP
@@ -18,8 +18,10 @@ from ..output import files
 from .streams import STDIN, Terminated
 
 if TYPE_CHECKING:
-    from ..batch import Journal
+    from ..batch.places import Place
     from ..classifier import Classifier
+
+Log: TypeAlias = batch.Journal | batch.Parts  # what a run that can be gone on with keeps its records in
 
 _DEFAULTS = {"--precision": "fp32", "--engine": "openvino", "--top": DEFAULT_TOP}
 
@@ -60,11 +62,33 @@ def _given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
     return {**kind.given(args), "folder": str(Path.cwd())}
 
 
+def place(args: argparse.Namespace) -> Place | None:
+    """The folder that --output asks for; None where it is a file."""
+    return batch.folder(args.output) if batch.is_folder(args.output) else None
+
+
+def check(args: argparse.Namespace) -> None:
+    """Raise what is wrong with where a run is to be begun, before long work."""
+    if (folder := place(args)) is not None:
+        batch.Parts.check(folder)
+    else:
+        batch.Journal.check(Path(args.output))
+
+
+def ended(args: argparse.Namespace) -> bool:
+    """Whether the last run has ended, so that there is nothing to go on with."""
+    return batch.Journal.ended(Path(args.output)) if (folder := place(args)) is None else batch.Parts.ended(folder)
+
+
 def resumed(
     args: argparse.Namespace, kind: Kind, seen: Callable[[Mapping[str, Any]], None], stack: ExitStack
-) -> Journal | None:
+) -> Log | None:
     """The run to go on with, if there is one; then the arguments are its own. `seen` is called with its records."""
-    journal = batch.Journal.resume(Path(args.output), seen) if args.resume else None
+    journal: Log | None = None
+    if args.resume and (folder := place(args)) is not None:
+        journal = batch.Parts.resume(folder, seen)
+    elif args.resume:
+        journal = batch.Journal.resume(Path(args.output), seen)
     if journal is not None:
         stack.enter_context(journal)
         began = batch.pinned(_given(args, kind), journal.settings.get("arguments"), defaults=_DEFAULTS)
@@ -73,9 +97,7 @@ def resumed(
     return journal
 
 
-def begun(
-    args: argparse.Namespace, kind: Kind, ready: Classifier, journal: Journal | None, stack: ExitStack
-) -> Journal | None:
+def begun(args: argparse.Namespace, kind: Kind, ready: Classifier, journal: Log | None, stack: ExitStack) -> Log | None:
     """The journal of a run with --output, begun or checked against the network that is there now."""
     if args.output is None:
         return None
@@ -89,22 +111,27 @@ def begun(
             "calibration": ready.calibration and ready.calibration.digest,
             "photolabel": __version__,
         }
+        if (folder := place(args)) is not None:
+            return stack.enter_context(batch.Parts.begin(folder, settings, photos=args.part_photos or batch.PHOTOS))
         return stack.enter_context(batch.Journal.begin(Path(args.output), settings))
     if journal.settings.get("network") != ready.digest:
         raise UsageError(
-            f"{args.output}: the run began with another network under this name. Write to another file, or remove "
-            f"{journal.path.name} to start anew."
+            f"{args.output}: the run began with another network under this name. Write elsewhere, or remove "
+            f"{journal.path} to start anew."
         )
     if journal.settings.get("calibration") != (ready.calibration and ready.calibration.digest):
         raise UsageError(
             f"{args.output}: the model has been calibrated anew since the run began, so its probabilities would be "
-            f"others. Write to another file, or remove {journal.path.name} to start anew."
+            f"others. Write elsewhere, or remove {journal.path} to start anew."
         )
     return journal
 
 
-def written(args: argparse.Namespace, kind: Kind, journal: Journal, *, labels: int) -> None:
+def written(args: argparse.Namespace, kind: Kind, journal: Log, *, labels: int) -> None:
     """Make the output of the journal, which is then no longer needed."""
+    if isinstance(journal, batch.Parts):
+        journal.finish()
+        return
     try:
         files.write(Path(args.output), journal.lines(), labels=labels)
     except OutputError as error:
@@ -113,7 +140,7 @@ def written(args: argparse.Namespace, kind: Kind, journal: Journal, *, labels: i
 
 
 @contextmanager
-def guarded(journal: Journal | None, kind: Kind, args: argparse.Namespace) -> Iterator[None]:
+def guarded(journal: Log | None, kind: Kind, args: argparse.Namespace) -> Iterator[None]:
     """Where what is done ends a run, say how to go on; where nothing was done by then, leave nothing behind.
 
     Else who has mended what was wrong, say an option, would be told that it is not as it was.
@@ -129,9 +156,7 @@ def guarded(journal: Journal | None, kind: Kind, args: argparse.Namespace) -> It
         raise
 
 
-def stopped(
-    stop: KeyboardInterrupt, kind: Kind, journal: Journal | None, args: argparse.Namespace
-) -> KeyboardInterrupt:
+def stopped(stop: KeyboardInterrupt, kind: Kind, journal: Log | None, args: argparse.Namespace) -> KeyboardInterrupt:
     """What to tell whoever stopped us."""
     if journal is None:
         return stop
@@ -139,7 +164,7 @@ def stopped(
     return type(stop)(f"{how}; {kept(journal, kind, args)}")
 
 
-def kept(journal: Journal, kind: Kind, args: argparse.Namespace) -> str:
+def kept(journal: Log, kind: Kind, args: argparse.Namespace) -> str:
     """Return what is kept, and how to go on, as a sentence without its full stop."""
     command = shlex.join([*kind.command, "--resume", f"{kind.option}={args.output}", *kind.beside(args)])
     fed = ", with the same standard input" if STDIN in (*args.photos, *getattr(args, "lists", ())) else ""

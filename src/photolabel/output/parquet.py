@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from .. import extras
@@ -25,11 +26,34 @@ def write(file: BinaryIO, lines: Iterable[bytes], labels: int) -> None:
     schema = _schema(arrow)
     with arrow.parquet.ParquetWriter(file, schema) as writer:
         for rows in _batches(lines):
-            try:
-                batch = arrow.RecordBatch.from_pylist(rows, schema=schema)
-            except UnicodeEncodeError:  # somewhere in it: a string of Parquet's is UTF-8
-                batch = arrow.RecordBatch.from_pylist(_utf8(rows), schema=schema)
-            writer.write_batch(batch)
+            _write_rows(arrow, writer, rows, schema)
+
+
+def part(lines: Iterable[bytes], *, first: int, notes: Mapping[str, str]) -> bytes:
+    """Return a whole file of some records, whose column `sequence` counts on from `first`, with notes in its metadata.
+
+    Raises `MissingExtraError`.
+    """
+    arrow = _pyarrow()
+    schema = _schema(arrow).insert(0, arrow.field("sequence", arrow.int64())).with_metadata(dict(notes))
+    sink = io.BytesIO()
+    with arrow.parquet.ParquetWriter(sink, schema) as writer:
+        for rows in _batches(lines):
+            numbered = [{**row, "sequence": number} for number, row in enumerate(rows, first)]
+            first += len(rows)
+            _write_rows(arrow, writer, numbered, schema)
+    return sink.getvalue()
+
+
+def notes(data: bytes) -> tuple[int, dict[str, str]]:
+    """Return how many records a file of `part` has, and its notes. Raises `ValueError` for one that is not whole."""
+    arrow = _pyarrow()
+    try:
+        found = arrow.parquet.ParquetFile(io.BytesIO(data))
+        metadata = found.schema_arrow.metadata or {}
+        return found.metadata.num_rows, {key.decode(): value.decode() for key, value in metadata.items()}
+    except (arrow.ArrowException, OSError, EOFError) as error:
+        raise ValueError("no whole Parquet file") from error
 
 
 def _pyarrow() -> Any:
@@ -37,6 +61,18 @@ def _pyarrow() -> Any:
         import pyarrow
         import pyarrow.parquet
     return pyarrow
+
+
+def _write_rows(arrow: Any, writer: Any, rows: list[dict[str, Any]], schema: Any) -> None:
+    writer.write_batch(batch(arrow, rows, schema))
+
+
+def batch(arrow: Any, rows: list[dict[str, Any]], schema: Any) -> Any:
+    """Return rows as a record batch of Arrow's."""
+    try:
+        return arrow.RecordBatch.from_pylist(rows, schema=schema)
+    except UnicodeEncodeError:  # somewhere in it: a string of Parquet's is UTF-8
+        return arrow.RecordBatch.from_pylist(_utf8(rows), schema=schema)
 
 
 def _schema(arrow: Any) -> Any:

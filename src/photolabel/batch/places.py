@@ -1,0 +1,92 @@
+"""Where a folder of output lies: on this machine. Each file in it appears whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Protocol
+
+from .. import writing
+from ..errors import OutputError
+from .journal import hold
+
+_STRAY = ".photolabel-*.tmp"  # as `writing.whole` names what is not whole yet
+
+
+class Place(Protocol):
+    """A folder that is written to. What goes wrong is an `OutputError`."""
+
+    def hold(self, stack: ExitStack) -> None:
+        """Keep others from writing there, as far as that can be. Raises `BusyError`."""
+
+    def names(self) -> Iterator[str]:
+        """Yield what is in it; nothing where it is not there yet."""
+
+    def read(self, name: str) -> bytes | None:
+        """Return a file's bytes; None where it is not there."""
+
+    def write(self, name: str, data: bytes, *, new: bool = False) -> None:
+        """Write a file, whole or not at all, in the place of an older one; if `new` there must be none."""
+
+
+class Folder:
+    """A folder on this machine, made when it is first written to."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def hold(self, stack: ExitStack) -> None:
+        """See `Place`."""
+        hold(self._path, stack)
+        for stray in self._path.glob(_STRAY):  # of a run that was killed
+            with suppress(OSError):
+                stray.unlink()
+
+    def names(self) -> Iterator[str]:
+        """See `Place`."""
+        try:
+            with os.scandir(self._path) as entries:
+                yield from (entry.name for entry in entries)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+
+    def read(self, name: str) -> bytes | None:
+        """See `Place`."""
+        try:
+            return (self._path / name).read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise OutputError(f"{self._path / name}: cannot be read: {error.strerror}.") from None
+
+    def write(self, name: str, data: bytes, *, new: bool = False) -> None:
+        """See `Place`."""
+        path = self._path / name
+        try:
+            self._path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self}: cannot be made: {error.strerror}.") from None
+        if not new:
+            with writing.whole(path) as file:
+                file.write(data)
+            return
+        temporary = self._path / f".photolabel-{secrets.token_hex(8)}.tmp"
+        try:
+            with writing.whole(temporary) as file:
+                file.write(data)
+            os.link(temporary, path)  # unlike a rename it takes nothing's place
+        except FileExistsError:
+            raise OutputError(f"{path}: another run has begun there this moment.") from None
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror}.") from None
+        finally:
+            with suppress(OSError):
+                temporary.unlink()
