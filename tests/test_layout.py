@@ -20,7 +20,7 @@ ROOMS = [
     "sources", "truth", "output", "look", "explain", "sidecars", "workers", "cluster", "batch",
     "page", "evaluate", "keras", "teaching", "bench",
     "keras_compat",
-    "server", "cli",
+    "server", "ray", "cli",
 ]  # fmt: skip
 DOORS = {"__init__", "__main__"}  # the public names and `python -m`: they may see every room
 

@@ -67,11 +67,12 @@ class _Kept:
 class Parts:
     """The folder of one run, open to be added to. Use it in a `with` block.
 
-    `settings` are what all of the run's records depend on, as plain values; `done` is how many photos it has in files.
+    `settings` are what all of the run's records depend on, as plain values.
     """
 
     def __init__(self, place: Place, settings: Mapping[str, Any], *, photos: int, lock: ExitStack) -> None:
-        self.path, self.settings, self.done = place, settings, 0
+        self.path, self.settings = place, settings
+        self._done = 0
         self._photos, self._lock = photos, lock
         self._key = hashlib.sha256(json.dumps([settings, photos], sort_keys=True).encode("ascii")).digest()
         self._kept: dict[int, _Kept] = {}
@@ -82,6 +83,12 @@ class Parts:
         self._errors: Counter[str] = Counter()
         self._names: Counter[str] = Counter()
         self._failed = 0
+
+    @property
+    def done(self) -> int:
+        """How many photos are in files."""
+        written = (each.result() for each in self._writing if each.done() and each.exception() is None)
+        return self._done + sum(written)
 
     @staticmethod
     def check(place: Place) -> None:
@@ -139,7 +146,7 @@ class Parts:
         if number in self._kept:
             raise UsageError(f"{self.path}: {self._kept[number].name} and {name} are of the same photos. Remove one.")
         self._kept[number] = kept
-        self.done += photos
+        self._done += photos
         self._failed += kept.errors.total()
         for code, count in kept.errors.items():
             for _ in range(count):
@@ -211,7 +218,7 @@ class Parts:
         """Wait until no more than so many files are being written."""
         while self._writing and (len(self._writing) > most or self._writing[0].done()):
             try:
-                self.done += self._writing.popleft().result()
+                self._done += self._writing.popleft().result()
             except OutputError as error:
                 raise OutputError(f"{error} What is in {self.path} stays good; to go on: --resume.") from None
 

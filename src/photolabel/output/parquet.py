@@ -29,6 +29,22 @@ def write(file: BinaryIO, lines: Iterable[bytes], labels: int) -> None:
             _write_rows(arrow, writer, rows, schema)
 
 
+def table(lines: Iterable[bytes], *, beside: Mapping[str, Any]) -> Any:
+    """Return records as an Arrow table, a row each, behind other columns of as many rows.
+
+    Raises `ValueError` where one of those has the name of a field of the record, and `MissingExtraError`.
+    """
+    arrow = _pyarrow()
+    schema = _schema(arrow)
+    if both := sorted(set(beside) & set(schema.names)):
+        raise ValueError(f"the column {both[0]} is one that a record has.")
+    made = arrow.Table.from_batches([batch(arrow, rows, schema) for rows in _batches(lines)], schema=schema)
+    for place, (name, column) in enumerate(beside.items()):
+        values = column if isinstance(column, arrow.Array | arrow.ChunkedArray) else arrow.array(column)
+        made = made.add_column(place, name, values)
+    return made
+
+
 def part(lines: Iterable[bytes], *, first: int, notes: Mapping[str, str]) -> bytes:
     """Return a whole file of some records, whose column `sequence` counts on from `first`, with notes in its metadata.
 
