@@ -274,6 +274,11 @@ def _manifest(place: Place) -> dict[str, Any] | None:
     return said
 
 
-def is_folder(output: str) -> bool:
-    """Whether an output is a folder of files: by a slash at its end, because it is one, or for want of an ending."""
-    return output.endswith(("/", os.sep)) or os.path.isdir(output) or not Path(output).suffix  # noqa: PTH112
+def is_folder(output: str, *, likely: bool = False) -> bool:
+    """Whether an output is a folder of files: by a slash at its end, or because one is there without an ending.
+
+    `likely`: also one that is not there, and has no ending as files have.
+    """
+    return output.endswith(("/", os.sep)) or (
+        not Path(output).suffix and (likely or os.path.isdir(output))  # noqa: PTH112  # any text, also no path
+    )
