@@ -13,8 +13,6 @@ from ..images import Limits
 from ..server import Settings, create_app
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from ..classifier import Classifier
 
 _PER_REPLICA = 8  # requests that a replica is to have at once, by which Serve reckons how many there should be
@@ -29,7 +27,7 @@ class _Asked:
     threads: int
     settings: Settings
 
-    def app(self) -> FastAPI:
+    def app(self) -> Any:
         """Return the application, with its models loaded; in the replica."""
         limits = Limits(pixels=self.settings.pixels, file_bytes=self.settings.body_bytes)
         classifiers: dict[str, Classifier] = {}
@@ -61,7 +59,7 @@ def deployment(arguments: Mapping[str, Any] | None = None, *, settings: Settings
         models=models, precision=precision, threads=threads, settings=_settings(told, settings or Settings(workers=1))
     )
 
-    def build() -> FastAPI:  # a plain function, or Serve would take it for an application
+    def build() -> Any:  # a plain function, or Serve would take it for an application
         return asked.app()
 
     made = serve.deployment(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from .. import batch, loading
 from ..classifier import DEFAULT_TOP
@@ -13,9 +13,6 @@ from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from ..output import json_line, parquet
 from ..sources import Item
-
-if TYPE_CHECKING:
-    import pyarrow
 
 _BYTES, _PATH = "bytes", "path"
 
@@ -77,7 +74,7 @@ class Labeler:
             self._classifier.predict([], top=top, sure=sure, coverage=coverage)
             self._stack = stack.pop_all()
 
-    def __call__(self, rows: Mapping[str, Any] | pyarrow.Table) -> pyarrow.Table:
+    def __call__(self, rows: Any) -> Any:
         """Return the rows with their records, as an Arrow table.
 
         `rows` are columns by their names, each a sequence, as Ray's batch format "numpy" has them, or an Arrow table.
@@ -107,7 +104,7 @@ class Labeler:
         self.close()
 
 
-def _columns(rows: Mapping[str, Any] | pyarrow.Table) -> dict[str, Any]:
+def _columns(rows: Any) -> dict[str, Any]:
     """The columns by their names; those of an Arrow table as they are."""
     if isinstance(rows, Mapping):
         return dict(rows)
