@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
 ROOMS = [
     "errors", "extras", "progress", "spec", "labels", "tree", "answer", "confidence",
-    "writing", "network", "download", "records", "store",
+    "writing", "network", "remote", "download", "records", "store",
     "silence", "containers", "scans", "webp", "decoding", "colour", "recipes", "images", "prepared", "prediction",
     "protobuf", "weights", "metadata", "models", "taught", "conventions", "graph", "adapt", "layers", "draw",
     "engine", "quantize", "artefacts", "foreign", "exporting", "keeping", "bundles",
@@ -35,6 +35,9 @@ HEAVY = {
     "tqdm": {"progress"},
     "keras": {"keras"},
     "pyarrow": {"output"},
+    "aiohttp": {"remote"},
+    "botocore": {"remote"},
+    "fsspec": {"remote"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},

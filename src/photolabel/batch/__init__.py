@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-from .. import engine, sources
+from .. import engine, remote, sources
 from ..classifier import DEFAULT_TOP, Classifier, Prediction
 from ..cluster import Cluster
 from ..errors import UsageError
@@ -17,7 +17,7 @@ from ..workers import SECONDS, Crew
 from .journal import Journal, pinned
 from .parts import PHOTOS, Parts, is_folder
 from .pipeline import Decoders, Here, Timing, predictions, through
-from .places import Folder, Place
+from .places import Folder, Objects, Place
 from .report import Tally, summary
 
 __all__ = [
@@ -96,5 +96,7 @@ def crew(
 
 
 def folder(output: str) -> Place:
-    """Return the folder that is called so, to be written to."""
-    return Folder(Path(output))
+    """Return the folder that is called so, to be written to; by a URL, of an object store."""
+    if remote.is_url(output) and remote.is_web(output):
+        raise UsageError(f"{output}: a web server cannot be written to: expected a folder, s3:// or gs://.")
+    return Objects(output) if remote.is_url(output) else Folder(Path(output))

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from .. import remote
 from ..errors import OutputError, UsageError
 from ..output import json_line, parquet
 from .journal import P
@@ -275,10 +276,14 @@ def _manifest(place: Place) -> dict[str, Any] | None:
 
 
 def is_folder(output: str, *, likely: bool = False) -> bool:
-    """Whether an output is a folder of files: by a slash at its end, or because one is there without an ending.
+    """Whether an output is a folder of files: a URL, by a slash at its end, or because one is there without an ending.
 
     `likely`: also one that is not there, and has no ending as files have.
     """
-    return output.endswith(("/", os.sep)) or (
-        not Path(output).suffix and (likely or os.path.isdir(output))  # noqa: PTH112  # any text, also no path
+    return (
+        remote.is_url(output)
+        or output.endswith(("/", os.sep))
+        or (
+            not Path(output).suffix and (likely or os.path.isdir(output))  # noqa: PTH112  # any text, also no path
+        )
     )

@@ -1,4 +1,4 @@
-"""Where a folder of output lies: on this machine. Each file in it appears whole or not at all."""
+"""Where a folder of output lies: here, or on an object store. Each file in it appears whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Protocol
 
-from .. import writing
+from .. import remote, writing
 from ..errors import OutputError
 from .journal import hold
 
+_MOST = 1 << 30  # bytes of a file of ours: a thousand records of a thousand labels have some hundred million
 _STRAY = ".photolabel-*.tmp"  # as `writing.whole` names what is not whole yet
 
 
@@ -90,3 +91,45 @@ class Folder:
         finally:
             with suppress(OSError):
                 temporary.unlink()
+
+
+class Objects:
+    """A folder of an object store; its URL ends in a slash. Raises `MissingExtraError`."""
+
+    def __init__(self, url: str) -> None:
+        remote.check(url)
+        self._url = url if url.endswith("/") else f"{url}/"
+
+    def __str__(self) -> str:
+        return self._url
+
+    def hold(self, stack: ExitStack) -> None:
+        """Nobody is kept off: stores have no locks. Two runs at once write the same files."""
+
+    def names(self) -> Iterator[str]:
+        """See `Place`."""
+        try:
+            for url in remote.beneath(self._url):
+                yield url[len(self._url) :]
+        except OSError as error:
+            raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+
+    def read(self, name: str) -> bytes | None:
+        """See `Place`."""
+        try:
+            return remote.read(self._url + name, _MOST)
+        except FileNotFoundError as error:
+            if "bucket" in (error.strerror or ""):
+                raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+            return None
+        except OSError as error:
+            raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+
+    def write(self, name: str, data: bytes, *, new: bool = False) -> None:
+        """See `Place`; that there was none is not made sure of in the same moment."""
+        if new and self.read(name) is not None:
+            raise OutputError(f"{self}{name}: another run has begun there this moment.")
+        try:
+            remote.write(self._url + name, data)
+        except OSError as error:
+            raise OutputError(f"{self}{name}: cannot be written: {error.strerror}.") from None

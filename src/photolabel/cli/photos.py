@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
-from .. import images, sources
+from .. import images, remote, sources
 from ..errors import PhotoError, UsageError
 from ..progress import Watch
 from .streams import STDIN, standard_input
@@ -75,6 +75,9 @@ class Found:
             if name == STDIN:
                 yield from sources.listed(standard_input(), name="standard input")
                 continue
+            if remote.is_url(name) and not os.path.lexists(name):
+                yield from self._from_url(name)
+                continue
             try:
                 file = open(name, "rb")  # noqa: PTH123, SIM115  # pathlib takes an empty name for this folder
             except (OSError, ValueError) as error:
@@ -82,6 +85,13 @@ class Found:
                 raise UsageError(f"--from {name}: the list cannot be read: {reason}.") from None
             with file:
                 yield from sources.listed(file, name=name)
+
+    def _from_url(self, url: str) -> Iterator[str | Item]:
+        try:
+            with remote.opened(url) as stream:
+                yield from sources.listed(stream, name=url)
+        except OSError as error:
+            raise UsageError(f"--from {url}: the list cannot be read: {error.strerror}.") from None
 
     def _from_stdin(self) -> Item:
         try:

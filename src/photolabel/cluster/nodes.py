@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
+from .. import remote as elsewhere
 from ..workers import Crew
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ def decode(
     """Read, decode and prepare some photos, in a process that may die of them."""
     import ray
 
+    for url in {item.url.partition("://")[0]: item.url for item in items if item.url}.values():
+        elsewhere.check(url)  # what this machine lacks is no error of the photos
     crew = _crew(seconds)
     made = [each.result() for each in [crew.prepare(item, *recipes, limits=limits) for item in items]]
     missing = tuple(

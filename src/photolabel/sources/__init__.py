@@ -14,9 +14,10 @@ import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from .. import remote
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
-from . import archives, folders
+from . import archives, folders, objects
 from .item import Item, Member, Zipped
 from .lists import listed
 from .names import ENDINGS, Choice
@@ -34,7 +35,8 @@ def find(
 ) -> Iterator[Item]:
     """Yield the photos that the sources hold, found as they are asked for.
 
-    A source is a path (`-` and URLs are paths like any other), or an Item, which is passed on. What is named is taken:
+    A source is a path (`-` is one like any other), or an Item, which is passed on; or a URL: `s3://` and `gs://` of a
+    photo or a folder, `https://` of a photo, where there is no file of that name here. What is named is taken:
     a file, whatever it is called; a folder and all beneath it; a tar (also compressed by gzip, bzip2 or xz) or ZIP
     archive, known by its content. A source given twice is read twice.
 
@@ -49,7 +51,8 @@ def find(
     A photo of a compressed tar comes with its bytes (`Item.held`), as nobody could get at them later but by reading
     all that is before them; if it has more than `limits` allow, that is its error.
 
-    Raises UsageError for a pattern that makes no sense, before anything is looked at.
+    Raises UsageError for a pattern that makes no sense, before anything is looked at; MissingExtraError for a URL that
+    needs another package.
     """
     if isinstance(sources, str | bytes | os.PathLike):
         raise UsageError("sources is a list of paths: ['photos'], not 'photos'.")
@@ -64,6 +67,9 @@ def _photos(source: str | os.PathLike[str] | Item, choice: Choice, limits: Limit
     if not isinstance(source, str | os.PathLike):
         raise UsageError(f"A source is a path, not of type {type(source).__name__}.")
     path = os.fsdecode(source)
+    if remote.is_url(path) and not os.path.lexists(path):
+        yield from objects.photos(path, choice)
+        return
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  # pathlib takes an empty name for this folder
     except (OSError, ValueError):  # ValueError: a NUL in it. What is wrong, reading will tell

@@ -48,13 +48,14 @@ class Item:
     `os.fsdecode` makes it: a byte that is no UTF-8 is a lone surrogate, a newline is a newline; to write it safely
     is the output's business.
 
-    Its bytes are in the file `path`, there in `member` if that is an archive; or they are `data`, where they could
-    only be had in passing: then the item is as large as the photo, and whoever keeps several counts `held`. What is
-    known to be wrong already is `error`.
+    Its bytes are in the file `path`, there in `member` if that is an archive; or at `url`; or they are `data`, where
+    they could only be had in passing: then the item is as large as the photo, and whoever keeps several counts `held`.
+    What is known to be wrong already is `error`.
     """
 
     photo: str
     path: str = ""
+    url: str = ""
     member: Member | None = None
     data: bytes | None = field(default=None, repr=False)
     error: PhotoError | None = None
@@ -75,6 +76,10 @@ class Item:
         if self.data is not None:
             check_bytes(len(self.data), limits)
             return self.data
+        if self.url:
+            from . import objects  # which makes Items
+
+            return objects.read(self.url, limits)
         if self.member is None:
             return read_file(self.path, limits)
         check_bytes(self.member.size, limits)
@@ -91,7 +96,7 @@ class Item:
 
         What `read` raises comes then, so an item that is known to be bad can be handed on like any other.
         """
-        if self.error is None and self.data is None and self.member is None:
+        if self.error is None and self.data is None and self.member is None and not self.url:
             return self.path
         return io.BufferedReader(_Lazy(self, limits))
 

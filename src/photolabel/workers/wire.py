@@ -87,6 +87,7 @@ def ask(stream: Stream, item: Item, recipes: Sequence[Recipe], limits: Limits) -
     """Send a photo to be prepared."""
     head = {
         "path": item.path,
+        "url": item.url,
         "member": None if item.member is None else asdict(item.member),
         "held": item.data is not None,
         "recipes": [recipe.to_dict() for recipe in recipes],
@@ -109,7 +110,7 @@ def question(stream: Stream) -> tuple[Item, list[Recipe], Limits]:
                 "zipped": None if zipped is None else Zipped(**zipped),
             }
         )
-    item = Item(photo="", path=head["path"], member=member, data=body if head["held"] else None)
+    item = Item(photo="", path=head["path"], url=head["url"], member=member, data=body if head["held"] else None)
     return item, [Recipe.from_dict(each) for each in head["recipes"]], Limits(**head["limits"])
 
 

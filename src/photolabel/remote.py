@@ -1,0 +1,210 @@
+"""Files that lie elsewhere, by URL: `s3://` and `gs://` by fsspec, the extra `remote`; `https://` by requests.
+
+What goes wrong is an OSError, as it is of files here: FileNotFoundError, PermissionError, or another one whose
+`strerror` says what it was. Credentials, regions and endpoints are found where the store's own programs look for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO
+from urllib.parse import urljoin
+
+from . import network
+from .errors import MissingExtraError
+from .extras import needed
+
+_URL = re.compile(r"(s3|gs|https?)://[^/\s]+(/.*)?", re.ASCII | re.DOTALL)
+_SECONDS = 20.0  # that a server may take to begin its answer
+_PIECE = 1 << 20  # bytes of a stream at a time
+_REDIRECTS = 5
+_MOVED = (301, 302, 303, 307, 308)
+
+
+def is_url(text: str) -> bool:
+    """Whether a name is the URL of a file that lies elsewhere, or of a folder of an object store."""
+    return _URL.fullmatch(text) is not None
+
+
+def is_web(url: str) -> bool:
+    """Whether a URL is of a web server, which has no folders."""
+    return url.startswith("http")
+
+
+def check(url: str) -> None:
+    """Raise `MissingExtraError` where what lies there cannot be had for want of a package."""
+    if not is_web(url):
+        _store(url)
+
+
+def read(url: str, most: int) -> bytes:
+    """Return a file's bytes; of one that has more than `most` at least one more, and no more than it has to."""
+    if is_web(url):
+        with opened(url) as file:
+            return file.read(most + 1)
+    with _failing():
+        try:
+            data: bytes = _store(url).cat_file(url, start=0, end=most + 1)
+        except OSError as error:
+            if error.errno == errno.EINVAL and "range" in str(error).lower():  # an object of no bytes has no first one
+                return b""
+            raise
+        return data
+
+
+@contextmanager
+def opened(url: str) -> Iterator[BinaryIO]:
+    """Open a file to be read forward, piece by piece."""
+    if not is_web(url):
+        with _failing():
+            file = _store(url).open(url, "rb", block_size=_PIECE, cache_type="readahead")
+        with file:
+            yield io.BufferedReader(_Forward(file), _PIECE)
+        return
+    response = _answer(url)
+    try:
+        yield io.BufferedReader(_Forward(response), _PIECE)
+    finally:
+        response.close()
+
+
+def beneath(folder: str) -> Iterator[str]:
+    """Yield the URLs of all objects whose names begin as the folder's, sorted as the store sorts them, as they come.
+
+    `folder` ends in a slash. Of an S3 store a thousand names are held at a time; of others those of one folder.
+    """
+    store = _store(folder)
+    scheme, _, rest = folder.partition("://")
+    bucket, _, prefix = rest.partition("/")
+    if scheme == "s3":
+        asked: dict[str, Any] = {"Bucket": bucket, "Prefix": prefix}
+        while True:
+            with _failing():
+                page = store.call_s3("list_objects_v2", **asked)
+            yield from (f"s3://{bucket}/{each['Key']}" for each in page.get("Contents", []))
+            if not page.get("IsTruncated"):
+                return
+            asked["ContinuationToken"] = page["NextContinuationToken"]
+    with _failing():
+        walk = store.walk(f"{bucket}/{prefix}", topdown=True)
+    while True:
+        with _failing():
+            found = next(walk, None)
+        if found is None:
+            return
+        where, folders, files = found
+        folders.sort()
+        yield from (f"{scheme}://{where.rstrip('/')}/{name}" for name in sorted(files))
+
+
+def write(url: str, data: bytes) -> None:
+    """Write an object, in the place of an older one: it appears whole, as object stores have it."""
+    with _failing():
+        _store(url).pipe_file(url, data)
+
+
+_stores: dict[str, Any] = {}
+
+
+def _store(url: str) -> Any:
+    """The filesystem of fsspec for a URL, without its memory of what lies where, which others change meanwhile."""
+    scheme = url.partition("://")[0]
+    if scheme not in _stores:
+        with needed("remote"):
+            import fsspec
+            import fsspec.exceptions
+        try:
+            _stores[scheme] = fsspec.filesystem(scheme, use_listings_cache=False)
+        except ImportError as error:  # fsspec knows of it, but has it not
+            package = {"s3": "s3fs", "gs": "gcsfs"}[scheme]
+            raise MissingExtraError(
+                f"{scheme}:// needs {package}, which is not installed: pip install {package}"
+            ) from error
+    return _stores[scheme]
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Have what the stores' packages raise be an OSError that says what it was."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        what = "bucket" if "bucket" in str(error).lower() else "object"
+        raise FileNotFoundError(errno.ENOENT, f"there is no such {what}") from error
+    except PermissionError as error:
+        raise PermissionError(errno.EACCES, "the object store does not permit it") from error
+    except TimeoutError as error:
+        raise OSError(errno.ETIMEDOUT, "the object store does not answer in time") from error
+    except _theirs() as error:
+        if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError"):
+            raise PermissionError(errno.EACCES, "there are no credentials for the object store") from error
+        if isinstance(error, OSError) and error.errno == errno.EINVAL:
+            raise
+        raise OSError(errno.EIO, f"the object store cannot be used ({type(error).__name__})") from error
+
+
+def _theirs() -> tuple[type[BaseException], ...]:
+    """The errors of the packages that are there."""
+    found: list[type[BaseException]] = [OSError]
+    try:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        found += [BotoCoreError, ClientError]
+    except ImportError:
+        pass
+    try:
+        from aiohttp import ClientError as WebError
+
+        found.append(WebError)
+    except ImportError:
+        pass
+    return tuple(found)
+
+
+class _Forward(io.RawIOBase):
+    """What has `read`, as a file of Python's."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            with _failing():
+                data = self._file.read(len(buffer))
+        except network.TryAgainError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def _answer(url: str) -> network.Response:
+    """The answer to a GET, after a few redirections, none of which leaves https."""
+    for _ in range(_REDIRECTS + 1):
+        try:
+            response = network.Requests().get(url, {"accept-encoding": "identity"}, seconds=_SECONDS)
+        except (network.GiveUpError, network.TryAgainError) as error:
+            raise OSError(errno.EIO, str(error)) from error
+        if response.status == 200:
+            return response
+        response.close()
+        target = response.headers.get("location")
+        if response.status in _MOVED and target:
+            moved = urljoin(url, target)
+            if not is_url(moved) or (url.startswith("https:") and not moved.startswith("https:")):
+                raise PermissionError(errno.EACCES, "the server leads elsewhere, where it is not followed")
+            url = moved
+            continue
+        if response.status in (404, 410):
+            raise FileNotFoundError(errno.ENOENT, "there is no such file")
+        if response.status in (401, 403):
+            raise PermissionError(errno.EACCES, "the server does not permit it")
+        raise OSError(errno.EIO, f"the server answers {response.status}")
+    raise OSError(errno.ELOOP, "the server leads from one place to the next")
