@@ -113,25 +113,23 @@ class Flow:
     # -- the thread that lists
 
     def _list(self, items: Iterable[Item], listing: _Listing) -> None:
+        chunk: list[Item] = []
+        held, begun = 0, time.monotonic()
         try:
-            chunk: list[Item] = []
-            held = 0
-            begun = time.monotonic()
             for item in items:
                 if listing.stopped.is_set():
-                    return
+                    break
                 chunk.append(replace(item, path=nodes.absolute(item.path)) if item.path else item)
                 held += item.held
                 # Photos that come slowly shall not wait for each other.
                 if len(chunk) >= self._size or held >= _BYTES or time.monotonic() - begun > _TICK:
                     self._put(chunk, listing)
                     chunk, held, begun = [], 0, time.monotonic()
-            if chunk:
-                self._put(chunk, listing)
         except BaseException as error:  # whatever it is, it is the caller's
             listing.error = error
-        finally:
-            listing.ended.set()
+        if chunk:
+            self._put(chunk, listing)
+        listing.ended.set()
 
     @staticmethod
     def _put(chunk: list[Item], listing: _Listing) -> None:

@@ -1,0 +1,386 @@
+"""Photos named on a cluster: the same records, each once, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import photolabel
+from photolabel import batch, cli
+from photolabel.batch import Timing, classify_folder
+from photolabel.classifier import Classifier, Prediction
+from photolabel.cluster import Cluster, connecting, flow, team
+from photolabel.errors import ClusterError, MissingExtraError, PhotoNotFoundError, UsageError
+from photolabel.naming import Naming
+from photolabel.sources import Item
+
+import clusters
+from clusters import DECODING, NAMING
+from crews import eventually
+from pictures import PNG
+
+pytestmark = [clusters.LINUX, pytest.mark.filterwarnings("ignore")]  # what Ray warns of is Ray's
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with clusters.running(tmp_path_factory.mktemp("cache")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def classifier(tiny: Path) -> Iterator[Classifier]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PHOTOLABEL_CACHE", str(tiny.parent / "cache"))
+        with photolabel.load(tiny, threads=1) as loaded:
+            yield loaded
+
+
+def plant(folder: Path, count: int) -> list[Item]:
+    """So many photos, no two of which are the same, and a few that are none."""
+    from PIL import Image
+
+    rng = np.random.default_rng(count)
+    items = []
+    for number in range(count):
+        path = folder / f"{number:05}.png"
+        Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)).save(path)
+        if number % 10 == 3:
+            path.write_bytes(path.read_bytes()[:60])
+        items.append(Item(photo=path.name, path=str(path)))
+    return items
+
+
+def records(predictions: Any) -> list[dict[str, Any]]:
+    return [prediction.record() for prediction in predictions]
+
+
+def locally(items: list[Item], classifier: Classifier) -> list[Prediction]:
+    return list(batch.predictions(items, classifier, batch.Here(), top=3))
+
+
+def remotely(items: Any, classifier: Classifier, **options: Any) -> list[Prediction]:
+    with Cluster() as there:
+        return list(batch.predictions(items, classifier, there, top=3, **options))
+
+
+# -- the same as here
+
+
+def test_the_records_are_those_of_a_local_run(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    items = plant(tmp_path, 70)
+    items.insert(5, Item(photo="passing", data=PNG))
+    items.insert(40, Item(photo="gone", path=str(tmp_path / "gone.png")))
+    items.insert(41, Item(photo="known", error=PhotoNotFoundError("It is gone.")))
+    timing = Timing()
+    expected, found = locally(items, classifier), remotely(items, classifier, timing=timing)
+    assert records(found) == records(expected)
+    assert all(np.array_equal(a.probabilities, b.probabilities) for a, b in zip(found, expected, strict=True))
+    assert timing.decoding > 0 and timing.network > 0
+
+
+def test_from_python_where_it_runs_is_an_argument(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    plant(tmp_path, 5)
+    expected = records(classify_folder(tmp_path, classifier, workers=0))
+    assert records(classify_folder(tmp_path, classifier, ray=True)) == expected
+    with pytest.raises(UsageError, match="not both"):
+        next(classify_folder(tmp_path, classifier, ray=True, workers=2))
+
+
+def test_paths_are_relative_to_the_folder_of_the_driver(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(tmp_path, 2)
+    monkeypatch.chdir(tmp_path)
+    (found,) = remotely([Item(photo="00000.png", path="00000.png")], classifier)
+    assert found.error is None and found.photo == "00000.png"
+
+
+def test_no_photos_are_no_predictions(cluster: Any, classifier: Classifier) -> None:
+    assert remotely([], classifier) == []
+
+
+def test_what_listing_raises_comes_after_what_was_listed(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    def listing() -> Iterator[Item]:
+        yield from plant(tmp_path, 3)
+        raise UsageError("the list is broken.")
+
+    with Cluster() as there, closing(batch.predictions(listing(), classifier, there, top=1)) as stream:
+        found = [next(stream) for _ in range(3)]
+        with pytest.raises(UsageError, match="the list is broken"):
+            next(stream)
+    assert [each.photo for each in found] == ["00000.png", "00001.png", "00002.png"]
+
+
+def test_listing_is_not_far_ahead(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    """The driver's memory does not grow with the photos: a listing without end is asked for what is needed."""
+    (photo,) = plant(tmp_path, 1)
+    listed = [0]
+
+    def listing() -> Iterator[Item]:
+        while True:
+            listed[0] += 1
+            yield Item(photo=f"{listed[0]}", path=photo.path)
+
+    with Cluster() as there, closing(batch.predictions(listing(), classifier, there, top=1)) as stream:
+        for _ in range(100):
+            next(stream)
+        time.sleep(1)
+        assert listed[0] < 100 + 32 * (flow._LISTED * 2 + 20)
+
+
+def test_wrong_arguments_are_said_at_once(cluster: Any, classifier: Classifier) -> None:
+    with Cluster() as there, pytest.raises(UsageError, match="top="):
+        next(batch.predictions([], classifier, there, top=0))
+    with pytest.raises(UsageError, match="seconds"):
+        Cluster(seconds=0)
+
+
+# -- what dies
+
+
+def test_a_photo_that_kills_its_decoder_costs_one_error(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    items = plant(tmp_path, 20)
+    for number, name in ((4, "segv-x.png"), (17, "exit-x.png")):
+        (tmp_path / name).write_bytes(PNG)
+        items.insert(number, Item(photo=name, path=str(tmp_path / name)))
+    found = remotely(items, classifier)
+    codes = {each.photo: each.error.code for each in found if each.error is not None}
+    assert codes["segv-x.png"] == codes["exit-x.png"] == "decoder-crashed"
+    good = [each for each in found if each.photo and "-" not in each.photo]
+    assert records(good) == records(locally(plant(tmp_path, 20), classifier))
+
+
+def test_a_photo_that_takes_too_long_costs_one_error(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    (tmp_path / "sleep-x.png").write_bytes(PNG)
+    items = [*plant(tmp_path, 3), Item(photo="slow", path=str(tmp_path / "sleep-x.png"))]
+    with Cluster(seconds=2) as there:
+        found = list(batch.predictions(items, classifier, there, top=1))
+    assert found[-1].error is not None and found[-1].error.code == "photo-too-slow"
+
+
+def murdered(
+    items: list[Item], classifier: Classifier, victims: tuple[bytes, ...], kills: int, seed: int
+) -> tuple[list[Prediction], int]:
+    """The Predictions of a run of whose processes so many were killed, and how many died of it."""
+    rng, done, dead = random.Random(seed), threading.Event(), [0]
+
+    def murder() -> None:
+        while dead[0] < kills and not done.wait(rng.uniform(0.05, 0.6)):
+            if there := clusters.processes(*victims):
+                clusters.kill(rng.choice(there))
+                dead[0] += 1
+
+    def slowly() -> Iterator[Item]:
+        for number, item in enumerate(items):
+            if number % 32 == 0 and dead[0] < kills:
+                time.sleep(0.2)
+            yield item
+
+    thread = threading.Thread(target=murder)
+    thread.start()
+    try:
+        return remotely(slowly(), classifier), dead[0]
+    finally:
+        done.set()
+        thread.join()
+
+
+@pytest.mark.parametrize("victims", [(DECODING,), (NAMING, b"ray::Namer")], ids=["decoding", "naming"])
+def test_nothing_is_lost_or_doubled_when_workers_are_killed(
+    cluster: Any, classifier: Classifier, tmp_path: Path, victims: tuple[bytes, ...]
+) -> None:
+    items = plant(tmp_path, 400)
+    found, dead = murdered(items, classifier, victims, 3, seed=len(victims))
+    assert dead
+    assert records(found) == records(locally(items, classifier))
+
+
+def test_nothing_is_lost_or_doubled_when_a_node_is(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    items = plant(tmp_path, 300)
+    node = clusters.add(cluster)
+    there = 0
+
+    def listing() -> Iterator[Item]:
+        for number, item in enumerate(items):
+            if number in (100, 101, 102):
+                time.sleep(1)
+            if number == 150:
+                cluster.remove_node(node, allow_graceful=False)
+            yield item
+
+    with Cluster() as two, closing(batch.predictions(listing(), classifier, two, top=3)) as stream:
+        found = []
+        for each in stream:
+            found.append(each)
+            there = max(there, len(clusters.processes(NAMING, b"ray::Namer")))
+    assert records(found) == records(locally(items, classifier))
+    assert there >= 2, "a node that came had a network"
+
+
+def test_whoever_stops_leaves_nothing_at_work(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    items = plant(tmp_path, 100)
+    with Cluster() as there:
+        stream = batch.predictions(items, classifier, there, top=1)
+        next(stream)
+        stream.close()
+    assert eventually(lambda: not clusters.processes(NAMING, b"ray::Namer"))
+
+
+def test_the_same_photos_lost_again_and_again_end_the_run(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "_TRIES", 2)
+    monkeypatch.setattr(flow.nodes, "decode", _die)
+    with pytest.raises(ClusterError, match=r"lost the same 3 photos 2 times \(00000.png to 00002.png\)"):
+        remotely(plant(tmp_path, 3), classifier)
+
+
+def _die(*_: object) -> None:
+    os._exit(1)
+
+
+# -- what does not fit
+
+
+@pytest.mark.parametrize("what", ["network", "calibration"])
+def test_another_model_on_the_machines_is_refused(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    real = Naming(classifier=classifier).identity
+    monkeypatch.setattr(Naming, "identity", property(lambda self: {**real, what: "another"}))
+    with pytest.raises(UsageError, match="not the same on all machines"):
+        remotely(plant(tmp_path, 3), classifier)
+
+
+def test_a_model_that_the_machines_have_not_is_said(cluster: Any, tiny: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own.onnx"
+    own.write_bytes(tiny.read_bytes())
+    with photolabel.load(own, threads=1) as classifier:
+        own.unlink()
+        with pytest.raises(photolabel.PhotolabelError, match="own.onnx"):
+            remotely(plant(tmp_path, 3), classifier)
+
+
+def test_another_photolabel_on_the_machines_is_refused(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(team, "__version__", "99.0")
+    with pytest.raises(ClusterError, match=r"have photolabel .*, this one 99\.0"):
+        remotely(plant(tmp_path, 3), classifier)
+
+
+def test_photos_that_only_the_driver_sees_are_no_errors_of_theirs(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = str(tmp_path / "here.png")
+    real = os.path.lexists
+    monkeypatch.setattr(os.path, "lexists", lambda path: path == here or real(path))
+    with pytest.raises(ClusterError, match="not on every machine"):
+        remotely([Item(photo="here.png", path=here)], classifier)
+
+
+# -- the command line
+
+
+def photolabel_cli(*arguments: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "photolabel", *arguments],
+        env={**os.environ, "PYTHONPATH": str(clusters.SOURCE)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def test_a_lost_driver_is_gone_on_from(cluster: Any, tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    (tmp_path / "photos").mkdir()
+    plant(tmp_path / "photos", 200)
+    out = tmp_path / "out"
+    what = ["photos", "--model", str(tiny), "--threads", "1", "--part-photos", "10", f"--ray={cluster.address}"]
+    first = photolabel_cli(*what, "--output", "out", cwd=tmp_path)
+    assert eventually(lambda: len([*out.glob("part-*")]) >= 3, 120)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    before = {path: path.stat().st_ino for path in out.glob("part-*")}
+    again = photolabel_cli("--resume", "--output", "out", f"--ray={cluster.address}", cwd=tmp_path)
+    _, err = again.communicate(timeout=120)
+    assert again.returncode == 1, err
+    assert before.items() <= {path: path.stat().st_ino for path in out.glob("part-*")}.items()
+    local = photolabel_cli(*what[:-1], "--output", "local/", cwd=tmp_path)
+    assert local.wait(120) == 1
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "local").iterdir()}
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
+
+
+def test_ctrl_c_ends_it_and_says_how_to_go_on(cluster: Any, tiny: Path, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    plant(tmp_path / "photos", 300)
+    run = photolabel_cli(
+        "photos", "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", f"--ray={cluster.address}",
+        cwd=tmp_path,
+    )  # fmt: skip
+    journal = tmp_path / "l.jsonl.partial"
+    assert eventually(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 20, 120)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode in (130, 1)
+    assert run.returncode == 1 or f"--resume --output=l.jsonl --ray={cluster.address}" in err
+
+
+# -- without a cluster
+
+
+@pytest.mark.parametrize("address", ["photos", "host", "host:", "host:port", "ray://host", "http://host:1", ""])
+def test_what_is_no_address_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="no address of a Ray cluster"):
+        connecting.check(address)
+
+
+def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"photolabel\[ray\]"):
+        Cluster()
+    assert cli.main(["photos", "--ray"]) == 3
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "no-such-host.invalid:6379"])
+def test_a_cluster_that_does_not_answer_is_said(address: str) -> None:
+    pytest.importorskip("ray.data", reason="the extra ray is not installed")
+    with pytest.raises(ClusterError, match="no Ray cluster answers at"):
+        connecting._reach(address, *_parted(address))
+
+
+def _parted(address: str) -> tuple[str, int]:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    return host, int(port)
+
+
+def test_another_version_of_ray_is_said() -> None:
+    pytest.importorskip("ray.data", reason="the extra ray is not installed")
+    from ray._private.utils import check_version_info
+
+    with pytest.raises(RuntimeError) as caught:
+        check_version_info({"ray_version": "1.2.3", "python_version": "3.9.1"}, "this process")
+    error = connecting._refused("host:6379", str(caught.value))
+    assert "another version of Ray or Python" in str(error) and "Ray 1.2.3" in str(error)
+
+
+def test_records_of_a_run_are_json(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    json.dumps(records(remotely(plant(tmp_path, 4), classifier)), allow_nan=False)
