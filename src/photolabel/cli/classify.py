@@ -139,7 +139,7 @@ def run(argv: list[str]) -> int:
     from .photos import Found
 
     kind = runs.Kind(
-        command=("photolabel",), option="--output", given=_given, places={"--from": "lists"}, beside=_beside
+        command=("photolabel",), option="--output", given=_given, places={"--from": "lists"}, beside=runs.ray_words
     )
     tally, timing = batch.Tally(), batch.Timing()
     with ExitStack() as stack:
@@ -191,10 +191,6 @@ def run(argv: list[str]) -> int:
     return EXIT_CODES[OutputError] if told.unwritten else EXIT_CODES[PhotoError] if tally.failed else 0
 
 
-def _beside(args: argparse.Namespace) -> list[str]:
-    return [] if args.ray is None else ["--ray"] if args.ray is True else [f"--ray={args.ray}"]
-
-
 def _given(args: argparse.Namespace) -> dict[str, Any]:
     """What the records depend on, as the user says it."""
     from . import runs
@@ -215,10 +211,9 @@ def _given(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check(args: argparse.Namespace) -> None:
-    if args.ray is not None:
-        from ..cluster import connecting
+    from . import runs
 
-        connecting.check(None if args.ray is True else args.ray)
+    runs.check_ray(args)
     if [*args.photos, *args.lists].count(STDIN) > 1:
         raise UsageError("standard input (-) can be read once only.")
     if not args.xmp and (args.dry_run or args.xmp_threshold is not None):
@@ -234,10 +229,9 @@ def _check(args: argparse.Namespace) -> None:
     if args.output is not None and (args.json or args.dry_run):
         raise UsageError("--output writes all records into its file: without --json and --dry-run.")
     if args.output is not None:
-        from .. import batch
         from ..output import files
 
-        if not batch.is_folder(args.output):
+        if runs.place(args) is None:
             files.check(Path(args.output))
         if os.path.realpath(args.output) in map(os.path.realpath, args.lists):
             raise UsageError(f"{args.output} is the list that --from reads: it would be lost. Write elsewhere.")

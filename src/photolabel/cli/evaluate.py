@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import OutputError, PhotoError, UsageError
 from ..output import columns, printable
 from . import EXIT_CODES, judged
-from .parser import Parser, whole
+from .parser import Parser, add_ray, whole
 from .streams import complain, say
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def parser() -> Parser:
         help="write a record a photo, with the truth: .jsonl, .csv, .txt, or .parquet (an extra)",
     )
     made.add_argument("--resume", action="store_true", help="with --predictions: go on with a run that was stopped")
+    add_ray(made)
     return made
 
 
@@ -101,7 +102,7 @@ def run(argv: list[str]) -> int:
         looking = args if args.recipe or args.views or args.scales else _by_protocol(args)
         protocol = None if looking is args else args.protocol or _DEFAULT
         limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
-        decoders = batch.crew(args.workers, seconds=args.seconds or batch.SECONDS, stack=stack)
+        decoders = batch.crew(args.workers, seconds=args.seconds or batch.SECONDS, stack=stack, ray=args.ray)
         try:
             ready = loaded(looking, limits)
             labelled, _ = judged.labelled(args, ready, limits)  # a list that is none begins no run
@@ -151,6 +152,9 @@ _DEFAULT = "crop"
 
 
 def _check(args: argparse.Namespace) -> None:
+    from . import runs
+
+    runs.check_ray(args)
     if args.resume and args.output is None:
         raise UsageError("--resume goes with --predictions FILE: what it goes on with is in FILE.partial.")
     if args.protocol is not None and (args.recipe or args.views or args.scales):
@@ -173,7 +177,10 @@ _PLACES = {"--labels": "truth", "--classes": "labels"}
 
 
 def _beside(args: argparse.Namespace) -> list[str]:
-    return [*([] if args.report is None else [f"--report={args.report}"]), *(["--json"] if args.json else [])]
+    from . import runs
+
+    report = [] if args.report is None else [f"--report={args.report}"]
+    return [*report, *(["--json"] if args.json else []), *runs.ray_words(args)]
 
 
 def _given(args: argparse.Namespace) -> dict[str, Any]:

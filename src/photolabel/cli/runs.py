@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import __version__, batch, engine
 from ..classifier import DEFAULT_TOP
+from ..cluster import connecting
 from ..errors import OutputError, PhotoError, TruthError, UsageError
 from ..output import files
 from .streams import STDIN, Terminated
@@ -64,7 +65,19 @@ def _given(args: argparse.Namespace, kind: Kind) -> dict[str, Any]:
 
 def place(args: argparse.Namespace) -> Place | None:
     """The folder that --output asks for; None where it is a file."""
-    return batch.folder(args.output) if batch.is_folder(args.output) else None
+    likely = getattr(args, "ray", None) is not None
+    return batch.folder(args.output) if batch.is_folder(args.output, likely=likely) else None
+
+
+def check_ray(args: argparse.Namespace) -> None:
+    """Raise what is wrong with the cluster that --ray asks for, as far as that shows here."""
+    if args.ray is not None:
+        connecting.check(None if args.ray is True else args.ray)
+
+
+def ray_words(args: argparse.Namespace) -> list[str]:
+    """The words of the command that ask for a cluster: no record depends on them."""
+    return [] if args.ray is None else ["--ray"] if args.ray is True else [f"--ray={args.ray}"]
 
 
 def check(args: argparse.Namespace) -> None:

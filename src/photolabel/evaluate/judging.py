@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..batch import Decoders, Timing, predictions
+from ..cluster import Cluster
 from ..prediction import Prediction, Truth
 from .outcomes import TOP, Outcome
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 def judged(
     photos: Iterable[Labelled],
     classifier: Classifier,
-    decoders: Decoders,
+    decoders: Decoders | Cluster,
     *,
     top: int | None,
     timing: Timing | None = None,

@@ -1,0 +1,117 @@
+"""The service behind Ray Serve: the same routes, limits and answers."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import photolabel
+from photolabel.errors import UsageError
+from photolabel.ray import deployment
+
+import clusters
+from crews import eventually
+from pictures import PNG
+
+pytest.importorskip("ray.serve", reason="the extra ray is not installed")
+requests = pytest.importorskip("requests")
+
+pytestmark = [clusters.LINUX, pytest.mark.filterwarnings("ignore")]  # what Ray warns of is Ray's
+
+
+@pytest.fixture(scope="module")
+def url(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with clusters.running(tmp_path_factory.mktemp("cache"), nodes=1, processors=2):
+        from ray import serve
+
+        serve.start(http_options={"host": "127.0.0.1", "port": 18437})
+        serve.run(deployment({"model": str(tiny), "replicas": "2", "queue": "40"}), route_prefix="/")
+        try:
+            yield "http://127.0.0.1:18437"
+        finally:
+            serve.shutdown()
+
+
+def test_the_answer_is_the_record(url: str, tiny: Path) -> None:
+    with photolabel.load(tiny, threads=1) as classifier:
+        expected = classifier.classify(PNG).record()
+    answer = requests.post(f"{url}/v1/classify", data=PNG, timeout=30)
+    assert answer.status_code == 200 and answer.json() == json.loads(json.dumps(expected))
+    assert requests.get(f"{url}/v1/models", timeout=30).json()["models"][0]["default"]
+
+
+@pytest.mark.parametrize(
+    ("way", "status"),
+    [
+        ({"data": b"no photo"}, 415),
+        ({"data": PNG, "headers": {"Host": "evil.example"}}, 421),
+        ({"data": PNG, "headers": {"Origin": "https://evil.example"}}, 403),
+        ({"data": bytes(40 << 20)}, 413),
+        ({"data": PNG, "params": {"top": "0"}}, 422),
+    ],
+)
+def test_limits_and_refusals_are_those_of_the_service(url: str, way: dict[str, Any], status: int) -> None:
+    answer = requests.post(f"{url}/v1/classify", timeout=30, **way)
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
+    expected = requests.post(f"{url}/v1/classify", data=PNG, timeout=30).json()
+    answers: list[Any] = []
+    stopped = threading.Event()
+
+    def ask() -> None:
+        while not stopped.is_set():
+            try:
+                answers.append(requests.post(f"{url}/v1/classify", data=PNG, timeout=60))
+            except requests.RequestException as error:
+                answers.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert eventually(lambda: len(answers) > 5, 60)
+    replicas = clusters.processes(b"ray::ServeReplica")
+    assert len(replicas) == 2
+    clusters.kill(replicas[0])
+    after = len(answers)
+    assert eventually(lambda: len(answers) > after + 20, 60)
+    stopped.set()
+    for thread in threads:
+        thread.join()
+    good = [each for each in answers if not isinstance(each, Exception) and each.status_code == 200]
+    assert all(each.json() == expected for each in good)
+    assert len(answers) - len(good) <= len(threads), "more than those that were in flight there"
+    assert eventually(lambda: len(clusters.processes(b"ray::ServeReplica")) == 2, 60)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"modle": "vgg16"}, "modle: expected model"),
+        ({"replicas": "0"}, "replicas='0'"),
+        ({"replicas": "2", "max_replicas": "3"}, "replicas, or min_replicas"),
+        ({"min_replicas": "3", "max_replicas": "2"}, "max_replicas=2"),
+        ({"threads": "many"}, "threads='many'"),
+        ({"queue": "x"}, "queue='x'"),
+        ({"photo_seconds": "x"}, "photo_seconds='x'"),
+        ({"docs": "maybe"}, "docs='maybe'"),
+        ({"api_keys": "short"}, "API key"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_said(arguments: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        deployment(arguments)
+
+
+def test_arguments_of_the_command_are_the_settings() -> None:
+    made = deployment({"min_replicas": "1", "max_replicas": "4", "hosts": "a.example,b.example", "docs": "false"})
+    options = made._bound_deployment._deployment_config
+    assert options.autoscaling_config.max_replicas == 4
+    assert options.max_ongoing_requests == 64
