@@ -1,6 +1,6 @@
 """A Ray cluster of local nodes beside the local pipeline: pace, flat costs, kills, the driver's memory, a service.
 
-usage: python bench/cluster.py [pace] [flat] [kills] [memory] [serve] [--photos N] [--names N] [--model NAME] [--nodes N]
+usage: python bench/cluster.py [pace] [flat] [kills] [memory] [serve] [--photos N] [--names N] [--model NAME]
 
   pace    photos a second of two local nodes, beside the local pipeline in the same run, taken in turns (bar: 85 %)
   flat    what a photo costs from 1,000 to 20,000 photos, samples repeated (bar: within 10 %)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 
 import photolabel
-from photolabel import batch, cli
+from photolabel import batch, cli, remote
 from photolabel.batch import Timing, classify_folder
 from photolabel.classifier import Classifier, Prediction
 from photolabel.cluster import Cluster, connecting, flow, team
@@ -28,6 +29,7 @@ from photolabel.naming import Naming
 from photolabel.sources import Item
 
 import clusters
+import stores
 from clusters import DECODING, NAMING
 from crews import eventually
 from pictures import PNG
@@ -382,5 +384,39 @@ def test_another_version_of_ray_is_said() -> None:
     assert "another version of Ray or Python" in str(error) and "Ray 1.2.3" in str(error)
 
 
-def test_records_of_a_run_are_json(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
-    json.dumps(records(remotely(plant(tmp_path, 4), classifier)), allow_nan=False)
+def test_photos_of_an_object_store_and_records_into_it(
+    cluster: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow.parquet")
+    with pytest.MonkeyPatch.context() as patch, stores.s3(patch) as endpoint:
+        # The processes of Ray's began before there was a store: they are told of it.
+        monkeypatch.setattr(flow.nodes, "decode", _told_of(endpoint, flow.nodes.decode))
+        remote._store("s3://x").mkdir("bucket")
+        for number in range(7):
+            remote.write(f"s3://bucket/in/{number}.png", PNG if number != 3 else b"none")
+        what = ["s3://bucket/in/", "--model", str(tiny), "--threads", "1"]
+        assert cli.main([*what, "--output", "s3://bucket/out/", "--part-photos", "3", "--ray"]) == 1
+        assert cli.main([*what, "--output", str(tmp_path / "here.parquet"), "--workers", "0"]) == 1
+        urls = [url for url in remote.beneath("s3://bucket/out/") if url.endswith(".parquet")]
+        rows = [r for url in urls for r in pyarrow.read_table(io.BytesIO(remote.read(url, 1 << 30))).to_pylist()]
+    assert [row.pop("sequence") for row in rows] == [*range(7)]
+    assert rows == pyarrow.read_table(tmp_path / "here.parquet").to_pylist()
+
+
+def _told_of(endpoint: str, real: Callable[..., Any]) -> Callable[..., Any]:
+    def decode(*arguments: Any) -> Any:
+        os.environ.update(stores.environment(endpoint))
+        return real(*arguments)
+
+    return decode
+
+
+def test_an_evaluation_takes_a_cluster(cluster: Any, tiny: Path, tmp_path: Path, capsys: Any) -> None:
+    for number in range(3):
+        (tmp_path / "photos" / f"class_{number}").mkdir(parents=True)
+        (tmp_path / "photos" / f"class_{number}" / "a.png").write_bytes(PNG)
+    what = ["evaluate", str(tmp_path / "photos"), "--model", str(tiny), "--threads", "1", "--json"]
+    assert cli.main([*what, "--ray"]) == 0
+    there = capsys.readouterr().out
+    assert cli.main([*what, "--workers", "0"]) == 0
+    assert json.loads(there) == json.loads(capsys.readouterr().out)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
 _PHOTOS, _BYTES = 32, 16 << 20  # of a chunk: some tasks a second, and objects that move in passing
 _AHEAD = 2  # chunks that are decoded or being so, besides one a processor, for each network
-_UNTOLD = 512  # chunks that are done and wait for one before them: a record of 1000 labels has some 100 kB
+_UNTOLD = 40_000  # labels of photos that are done and wait for some before them: each has some hundred bytes
+_LEAST_UNTOLD = 8  # chunks
 _LISTED = 8  # chunks that are listed and wait
 _TRIES = 12  # of a chunk: what killed its process may have been something else, and may be so again
 _TICK = 0.5  # seconds
@@ -78,6 +79,7 @@ class Flow:
         most = max(1, sum(recipe.most_bytes for recipe in naming.recipes))
         self._size = max(1, min(_PHOTOS, _BYTES // most))
         task, actor = nodes.remote(ray)
+        self._untold = max(_LEAST_UNTOLD, _UNTOLD // (self._size * max(10, naming.labels)))
         self._decode = task
         self._team = Team(ray, actor, pickle.dumps(naming), naming.identity, threads=naming.threads)
         self._fresh: deque[_Chunk] = deque()  # to be decoded: those that were lost, first of all
@@ -143,7 +145,7 @@ class Flow:
 
     def _take(self, listing: _Listing) -> None:
         """Take chunks from the list while there is room for them."""
-        while len(self._fresh) < _LISTED and self._coming - self._next < _UNTOLD and not listing.chunks.empty():
+        while len(self._fresh) < _LISTED and len(self._done) < self._untold and not listing.chunks.empty():
             self._fresh.append(_Chunk(self._coming, listing.chunks.get_nowait()))
             self._coming += 1
 

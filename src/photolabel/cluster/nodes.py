@@ -33,15 +33,17 @@ class Decoded:
     decoding: float
 
 
-_crews: dict[float, Crew] = {}  # of this process of Ray's, which does one task after the other
+_ELSEWHERE = 3  # decoders of a task whose photos are on an object store: most of the time they wait for it
+
+_crews: dict[tuple[int, float], Crew] = {}  # of this process of Ray's, which does one task after the other
 _lock = threading.Lock()
 
 
-def _crew(seconds: float) -> Crew:
+def _crew(count: int, seconds: float) -> Crew:
     with _lock:
-        if seconds not in _crews:
-            _crews[seconds] = Crew(1, seconds=seconds)
-        return _crews[seconds]
+        if (count, seconds) not in _crews:
+            _crews[count, seconds] = Crew(count, seconds=seconds)
+        return _crews[count, seconds]
 
 
 def decode(
@@ -50,9 +52,10 @@ def decode(
     """Read, decode and prepare some photos, in a process that may die of them."""
     import ray
 
-    for url in {item.url.partition("://")[0]: item.url for item in items if item.url}.values():
+    urls = {item.url.partition("://")[0]: item.url for item in items if item.url}
+    for url in urls.values():
         elsewhere.check(url)  # what this machine lacks is no error of the photos
-    crew = _crew(seconds)
+    crew = _crew(_ELSEWHERE if urls else 1, seconds)
     made = [each.result() for each in [crew.prepare(item, *recipes, limits=limits) for item in items]]
     missing = tuple(
         item.path
