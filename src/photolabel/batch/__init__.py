@@ -22,7 +22,7 @@ from .report import Tally, summary
 
 __all__ = [
     "PHOTOS", "SECONDS", "Decoders", "Here", "Journal", "Parts", "Tally", "Timing", "classify_folder", "crew", "folder",
-    "is_folder", "pinned", "predictions", "summary", "through",
+    "is_folder", "pinned", "predictions", "summary", "through", "workplace",
 ]  # fmt: skip
 
 _MOST_WORKERS = 256
@@ -66,24 +66,31 @@ def classify_folder(
     with ExitStack() as stack:
         limits = DEFAULT_LIMITS if classifier is None else classifier.limits
         found = sources.find(listed, include=include, exclude=exclude, limits=limits)
-        decoders = crew(workers, seconds=seconds, stack=stack, ray=ray)
+        decoders = workplace(workers, seconds=seconds, stack=stack, ray=ray)
         if classifier is None:
             classifier = stack.enter_context(load())
         yield from predictions(found, classifier, decoders, top=top, sure=sure, coverage=coverage)
 
 
-def crew(
+def workplace(
     workers: int | None, *, seconds: float = SECONDS, stack: ExitStack, ray: str | bool | None = None
 ) -> Decoders | Cluster:
+    """Return where `predictions` is to have its work done, to be closed with `stack`: a `crew`, or a cluster.
+
+    `ray` is as of `classify_folder`. Raises UsageError, and what `Cluster` raises.
+    """
+    if ray is None or ray is False:
+        return crew(workers, seconds=seconds, stack=stack)
+    if workers is not None:
+        raise UsageError("workers are processes of this machine: expected them, or a Ray cluster, not both.")
+    return stack.enter_context(Cluster(None if ray is True else ray, seconds=seconds))
+
+
+def crew(workers: int | None, *, seconds: float = SECONDS, stack: ExitStack) -> Decoders:
     """Return who decodes, started already, and to be closed with `stack`.
 
-    `workers` processes, by default one a processor that this one may use; 0: this process. Or, with `ray` as of
-    `classify_folder`, a cluster, which also names. Raises UsageError, and what `Cluster` raises.
+    `workers` processes, by default one a processor that this one may use; 0: this process. Raises UsageError.
     """
-    if ray is not None and ray is not False:
-        if workers is not None:
-            raise UsageError("workers are processes of this machine: expected them, or a Ray cluster, not both.")
-        return stack.enter_context(Cluster(None if ray is True else ray, seconds=seconds))
     if workers is None:
         workers = engine.available_threads()
     if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= _MOST_WORKERS:

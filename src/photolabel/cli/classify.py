@@ -155,7 +155,7 @@ def run(argv: list[str]) -> int:
         found = Found(args, limits)
         workers = 0 if args.workers is None and found.alone and args.ray is None else args.workers
         seconds = args.seconds or batch.SECONDS
-        decoders = batch.crew(workers, seconds=seconds, stack=stack, ray=args.ray)  # starting meanwhile
+        decoders = batch.workplace(workers, seconds=seconds, stack=stack, ray=args.ray)  # starting meanwhile
         try:
             ready = loaded(args, limits)
             if args.disagreeing and not ready.several:

@@ -102,7 +102,8 @@ def run(argv: list[str]) -> int:
         looking = args if args.recipe or args.views or args.scales else _by_protocol(args)
         protocol = None if looking is args else args.protocol or _DEFAULT
         limits = images.Limits() if args.max_pixels is None else images.Limits(pixels=args.max_pixels)
-        decoders = batch.crew(args.workers, seconds=args.seconds or batch.SECONDS, stack=stack, ray=args.ray)
+        seconds = args.seconds or batch.SECONDS
+        decoders = batch.workplace(args.workers, seconds=seconds, stack=stack, ray=args.ray)
         try:
             ready = loaded(looking, limits)
             labelled, _ = judged.labelled(args, ready, limits)  # a list that is none begins no run
@@ -122,7 +123,7 @@ def run(argv: list[str]) -> int:
                     else:
                         journal.add(record)
             watch.hide()
-            if journal is not None:
+            if isinstance(journal, batch.Journal):
                 outcomes = [judging.outcome(json.loads(line)) for line in journal.lines()]
             if not outcomes:
                 if journal is not None:

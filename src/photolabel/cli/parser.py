@@ -154,7 +154,7 @@ def add_work(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def add_ray(group: argparse._ArgumentGroup) -> None:
+def add_ray(group: argparse._ActionsContainer) -> None:
     """Add the option that has the work done on a cluster."""
     group.add_argument(
         "--ray",

@@ -13,7 +13,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -89,7 +89,7 @@ class Flow:
         self._done: dict[int, _Chunk] = {}
         self._next = self._coming = 0
 
-    def results(self, items: Iterable[Item]) -> Iterator[list[Prediction]]:
+    def results(self, items: Iterable[Item]) -> Generator[list[Prediction]]:
         """Yield what is said of each chunk of photos, in their order."""
         listing = _Listing()
         threading.Thread(target=self._list, args=(items, listing), name="photolabel-list", daemon=True).start()
