@@ -161,7 +161,7 @@ def add_ray(group: argparse._ActionsContainer) -> None:
         nargs="?",
         const=True,
         metavar="ADDRESS",
-        help="have it done on a Ray cluster (an extra): HOST:PORT, ray://HOST:PORT, auto or local; alone, the one that "
+        help="have it done on a Ray cluster (an extra): HOST:PORT, auto or local; alone, the one that "
         "RAY_ADDRESS names or that runs on this machine, else one that is started for the run",
     )
 

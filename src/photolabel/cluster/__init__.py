@@ -27,7 +27,7 @@ __all__ = ["Cluster"]
 class Cluster:
     """A Ray cluster that names photos. Use it in a `with` block, or close it.
 
-    `address` is Ray's: `HOST:PORT`, `ray://HOST:PORT`, `auto` for the one that runs on this machine, `local` for one
+    `address` is Ray's: `HOST:PORT`, `auto` for the one that runs on this machine, `local` for one
     that is started for the purpose; None: the one that RAY_ADDRESS names or that runs on this machine, else a new one.
     A program that has called `ray.init` itself keeps its own connection. `seconds` is how long a photo may take.
 

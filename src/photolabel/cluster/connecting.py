@@ -16,7 +16,7 @@ from ..errors import ClusterError, UsageError
 from ..extras import needed
 
 _PATIENCE = 10.0  # seconds that a machine may take to answer
-_ADDRESS = re.compile(r"(ray://)?([A-Za-z0-9._-]+|\[[0-9a-f:]+\]):([0-9]{1,5})", re.ASCII)
+_ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9a-f:]+\]):([0-9]{1,5})", re.ASCII)
 _WORDS = ("auto", "local")
 
 
@@ -24,8 +24,8 @@ def check(address: str | None) -> None:
     """Raise `UsageError` for what is no address of a cluster, and `MissingExtraError` where Ray is not installed."""
     if address is not None and address not in _WORDS and not _ADDRESS.fullmatch(address):
         raise UsageError(
-            f"{address!r} is no address of a Ray cluster: expected HOST:PORT, ray://HOST:PORT, auto or local. Photos "
-            "stand before --ray, or behind --ray=ADDRESS."
+            f"{address!r} is no address of a Ray cluster: expected HOST:PORT, auto or local, on a machine of the "
+            "cluster. Photos stand before --ray, or behind --ray=ADDRESS."
         )
     _ray()
 
@@ -42,12 +42,12 @@ class Connection:
 
     def _connect(self, address: str | None) -> None:
         if address is not None and (found := _ADDRESS.fullmatch(address)):
-            _reach(address, found[2].strip("[]"), int(found[3]))
+            _reach(address, found[1].strip("[]"), int(found[2]))
         # No word to anybody, as everywhere in photolabel: a cluster that is started here sends no statistics.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         told = os.environ.get("RAY_ADDRESS")
         if address is None and told and (found := _ADDRESS.fullmatch(told)):
-            _reach(told, found[2].strip("[]"), int(found[3]))
+            _reach(told, found[1].strip("[]"), int(found[2]))
         with _signals_kept():
             if address is None:
                 try:

@@ -37,14 +37,14 @@ class _Asked:
         return create_app(classifiers, settings=self.settings)
 
 
-def deployment(arguments: Mapping[str, Any] | None = None, *, settings: Settings | None = None) -> Any:
+def deployment(arguments: dict[str, Any] | None = None) -> Any:
     """Return the service as an application of Ray Serve: `serve run photolabel.ray:deployment model=vgg16`.
 
     `arguments` are those of that command, each of which may be a text: `model`, one or several joined by commas;
     `precision`; `threads` a replica, by default 1; `replicas`, by default 1, or `min_replicas` and `max_replicas`, of
-    which there are as many as requests ask for; any field of `server.Settings` that is a number; and `hosts`,
-    `origins` and `api_keys`, joined by commas. `settings` are those of `server.create_app`, from Python. Routes, limits
-    and answers are those of `photolabel serve`; what HTTP itself may have is Serve's to limit.
+    which there are as many as requests ask for; and any field of `server.Settings`, of which `hosts`, `origins` and
+    `api_keys` are joined by commas, and `workers` is 1 if not given. Routes, limits and answers are those of
+    `photolabel serve`; what HTTP itself may have is Serve's to limit.
 
     Raises `UsageError` for what makes no sense, and `MissingExtraError`.
     """
@@ -55,9 +55,7 @@ def deployment(arguments: Mapping[str, Any] | None = None, *, settings: Settings
     precision = str(told.pop("precision", "fp32"))
     threads = _whole("threads", told.pop("threads", 1))
     options = _replicas(told)
-    asked = _Asked(
-        models=models, precision=precision, threads=threads, settings=_settings(told, settings or Settings(workers=1))
-    )
+    asked = _Asked(models=models, precision=precision, threads=threads, settings=_settings(told))
 
     def build() -> Any:  # a plain function, or Serve would take it for an application
         return asked.app()
@@ -86,9 +84,9 @@ def _replicas(told: dict[str, Any]) -> dict[str, Any]:
     return {"autoscaling_config": scaling}
 
 
-def _settings(told: Mapping[str, Any], settings: Settings) -> Settings:
+def _settings(told: Mapping[str, Any]) -> Settings:
     kinds = {each.name: each.type for each in fields(Settings)}
-    given: dict[str, Any] = {each.name: getattr(settings, each.name) for each in fields(Settings)}
+    given: dict[str, Any] = {"workers": 1}  # a replica's processors are its network's
     for name, value in told.items():
         kind = kinds.get(name)
         if kind is None:
