@@ -86,8 +86,8 @@ def parser() -> Parser:
         "-o",
         metavar="FILE|DIR",
         help="write the records into this file when all are done: .jsonl, .csv, .txt, or .parquet (an extra); until "
-        "then they are kept in FILE.partial. Or into Parquet files in this folder, as they come: by a slash at its end, "
-        "as a URL (s3://), or with --ray",
+        "then they are kept in FILE.partial. Or into Parquet files in this folder, as they come: by a slash at its "
+        "end, as a URL (s3://), or with --ray",
     )
     found.add_argument(
         "--part-photos", type=whole, metavar="N", help="with --output DIR: photos a file (default: 1000)"
