@@ -99,8 +99,10 @@ class Ways:
             return paced(stream, len(items), self.args.warm)
 
     def local(self, count: int) -> float:
+        """With as many threads as one machine has for one network: the local pipeline at its best."""
         items = photos(count + self.args.warm, self.args.folder)
-        return paced(batch.predictions(items, self.classifier, self.here, top=5), len(items), self.args.warm)
+        with photolabel.load(self.args.model) as classifier:
+            return paced(batch.predictions(items, classifier, self.here, top=5), len(items), self.args.warm)
 
 
 def pace(args: argparse.Namespace) -> bool:
