@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,7 +41,10 @@ def running(cache: Path, *, nodes: int = 2, processors: int = 1, connected: bool
         patch.setenv("RAY_record_ref_creation_sites", "0")
         patch.setenv("PHOTOLABEL_CACHE", str(cache))
         patch.setenv("PHOTOLABEL_OFFLINE", "1")
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(SOURCE), str(Path(__file__).parent)]))
+        patch.setenv(
+            "PYTHONPATH",
+            os.pathsep.join([str(SOURCE), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        )
         patch.setenv("PYTHONWARNINGS", "ignore")
         cluster = Cluster(
             initialize_head=True, head_node_args={"num_cpus": processors, "object_store_memory": 200 << 20}
@@ -58,6 +63,9 @@ def running(cache: Path, *, nodes: int = 2, processors: int = 1, connected: bool
         finally:
             ray.shutdown()
             cluster.shutdown()
+            del cluster
+            with warnings.catch_warnings(action="ignore"):  # Ray leaves processes and files to the collector
+                gc.collect()
 
 
 def add(cluster: Any, processors: int = 1) -> Any:
