@@ -255,6 +255,31 @@ def _die(*_: object) -> None:
     os._exit(1)
 
 
+def test_a_cluster_that_fails_says_how_to_go_on(
+    cluster: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    import ray
+
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    plant(Path("photos"), 100)
+    real, seen = flow.Flow._see_named, [0]
+
+    def fail(self: Any, reference: Any) -> None:
+        seen[0] += 1
+        if seen[0] == 3:
+            raise ray.exceptions.RaySystemError("gone")
+        real(self, reference)
+
+    monkeypatch.setattr(flow.Flow, "_see_named", fail)
+    what = ["photos", "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", "--ray"]
+    assert cli.main(what) == 3
+    err = capsys.readouterr().err
+    assert "the Ray cluster has failed (RaySystemError)" in err and "--resume --output=l.jsonl --ray" in err
+    assert cli.main(["--resume", "--output", "l.jsonl", "--ray"]) == 1
+    assert len(Path("l.jsonl").read_text().splitlines()) == 100
+
+
 # -- what does not fit
 
 
@@ -330,19 +355,22 @@ def test_a_lost_driver_is_gone_on_from(cluster: Any, tiny: Path, tmp_path: Path)
     assert {path.name: path.read_bytes() for path in out.iterdir()} == expected
 
 
-def test_ctrl_c_ends_it_and_says_how_to_go_on(cluster: Any, tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("stop", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_it_and_it_says_how_to_go_on(
+    cluster: Any, tiny: Path, tmp_path: Path, stop: signal.Signals, code: int
+) -> None:
     (tmp_path / "photos").mkdir()
-    plant(tmp_path / "photos", 300)
+    plant(tmp_path / "photos", 1500)
     run = photolabel_cli(
         "photos", "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", f"--ray={cluster.address}",
         cwd=tmp_path,
     )  # fmt: skip
     journal = tmp_path / "l.jsonl.partial"
     assert eventually(lambda: journal.exists() and journal.read_bytes().count(b"\n") > 20, 120)
-    run.send_signal(signal.SIGINT)
+    run.send_signal(stop)
     _, err = run.communicate(timeout=30)
-    assert run.returncode in (130, 1)
-    assert run.returncode == 1 or f"--resume --output=l.jsonl --ray={cluster.address}" in err
+    assert run.returncode == code
+    assert f"--resume --output=l.jsonl --ray={cluster.address}" in err
 
 
 # -- without a cluster

@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import OutputError, PhotoError, UsageError
+from ..errors import ClusterError, OutputError, PhotoError, UsageError
 from ..output import columns, printable
 from . import EXIT_CODES, judged
 from .parser import Parser, add_ray, whole
@@ -143,6 +143,8 @@ def run(argv: list[str]) -> int:
                 runs.written(args, kind, journal, labels=_TOP)
         except KeyboardInterrupt as stop:
             raise runs.stopped(stop, kind, journal, args) from None
+        except ClusterError as error:
+            raise runs.failed(error, kind, journal, args) from None
         say(json.dumps(told.record()) if args.json else told.text())
         ready.close()  # only here, as in classify
     return EXIT_CODES[PhotoError] if found.unreadable else 0

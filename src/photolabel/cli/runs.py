@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .. import __version__, batch, engine
 from ..classifier import DEFAULT_TOP
 from ..cluster import connecting
-from ..errors import OutputError, PhotoError, TruthError, UsageError
+from ..errors import ClusterError, OutputError, PhotoError, TruthError, UsageError
 from ..output import files
 from .streams import STDIN, Terminated
 
@@ -175,6 +175,11 @@ def stopped(stop: KeyboardInterrupt, kind: Kind, journal: Log | None, args: argp
         return stop
     how = "terminated" if isinstance(stop, Terminated) else "interrupted"
     return type(stop)(f"{how}; {kept(journal, kind, args)}")
+
+
+def failed(error: ClusterError, kind: Kind, journal: Log | None, args: argparse.Namespace) -> ClusterError:
+    """What to tell whoever's cluster has failed: also how to go on, where something is done."""
+    return error if journal is None or not journal.done else ClusterError(f"{error} {kept(journal, kind, args)}")
 
 
 def kept(journal: Log, kind: Kind, args: argparse.Namespace) -> str:

@@ -108,6 +108,8 @@ class Flow:
                         raise listing.error
                     return
                 self._wait(listing)
+        except self._ray.exceptions.RayError as error:  # of none of the chunks: it is the cluster itself
+            raise ClusterError(f"the Ray cluster has failed ({type(error).__name__}).") from error
         finally:
             listing.stopped.set()
             self._cancel()
