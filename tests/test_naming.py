@@ -62,3 +62,22 @@ def test_views_that_share_their_memory_are_pickled_once(classifier: Classifier, 
     assert (again.photo, again.file, again.decoding, again.seconds) == (
         made.photo, made.file, made.decoding, made.seconds,
     )  # fmt: skip
+
+
+def test_the_other_side_may_be_in_another_folder(
+    tiny: Path, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny.parent)
+    with photolabel.load(tiny.name, threads=1) as one, photolabel.load(f"{tiny.name}+{tiny.name}", threads=1) as two:
+        sent = pickle.dumps([Naming(classifier=one), Naming(classifier=two)])
+    monkeypatch.chdir(tmp_path)
+    for naming in pickle.loads(sent):
+        assert naming([prepare(photo, *naming.recipes)])[0].error is None
+
+
+def test_the_other_side_has_as_many_threads(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("photolabel.engine.available_threads", lambda: 3)
+    with photolabel.load(tiny) as classifier:
+        sent = pickle.dumps(Naming(classifier=classifier))
+    monkeypatch.setattr("photolabel.engine.available_threads", lambda: 1)
+    assert pickle.loads(sent).threads == 3

@@ -166,8 +166,14 @@ def _load(asked: _Asked) -> Classifier:
         learnt = calibration.kept([member.identity for member in members]) if asks else None
         # By the names that were found: a setting may be another one where, or when, it is unpickled. And with as many
         # threads: by those the last bits differ.
-        threads = asked.threads or engines.available_threads()
-        again = replace(asked, model="+".join(names) if names else found[0][3], threads=threads)
+        again = replace(
+            asked,
+            model="+".join(str(_anywhere(name)) for name in names) if names else _anywhere(found[0][3]),
+            weights=_anywhere(asked.weights),
+            labels=_anywhere(asked.labels),
+            recipe=_anywhere(asked.recipe),
+            threads=asked.threads or engines.available_threads(),
+        )
         return Classifier.of(
             members, limits=asked.limits, calibration=learnt, floor=_floor(members), reload=(_load, (again,))
         )
@@ -175,6 +181,14 @@ def _load(asked: _Asked) -> Classifier:
         for member in members:
             member.close()
         raise
+
+
+def _anywhere(name: str | os.PathLike[str] | None) -> str | os.PathLike[str] | None:
+    """The name of a file as a process finds it whatever its current folder; any other name as it is."""
+    if name is None or not os.path.lexists(name):
+        return name
+    found = os.path.abspath(name)  # noqa: PTH100  # not resolved: the link may lead elsewhere there
+    return found if isinstance(name, str) else Path(found)
 
 
 def _floor(members: Sequence[Member]) -> float | None:
