@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ClusterError
 from . import nodes
+from .signals import deferred
 from .team import Team, raise_ours
 
 if TYPE_CHECKING:
@@ -95,10 +96,12 @@ class Flow:
         threading.Thread(target=self._list, args=(items, listing), name="photolabel-list", daemon=True).start()
         try:
             while True:
-                self._team.tend()
-                self._take(listing)
-                self._start()
-                self._hand_out()
+                with deferred():
+                    self._team.tend()
+                    self._take(listing)
+                    self._start()
+                    self._hand_out()
+                    self._wait(listing)
                 while (chunk := self._done.pop(self._next, None)) is not None:
                     self._next += 1
                     assert chunk.result is not None
@@ -107,12 +110,12 @@ class Flow:
                     if listing.error is not None:
                         raise listing.error
                     return
-                self._wait(listing)
         except self._ray.exceptions.RayError as error:  # of none of the chunks: it is the cluster itself
             raise ClusterError(f"the Ray cluster has failed ({type(error).__name__}).") from error
         finally:
             listing.stopped.set()
-            self._cancel()
+            with deferred():
+                self._cancel()
 
     # -- the thread that lists
 
