@@ -18,20 +18,20 @@ def deferred() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():  # no handler runs in another
         yield
         return
-    came: list[tuple[int, FrameType | None]] = []
-    before: dict[int, Any] = {}
+    came: list[tuple[signal.Signals, FrameType | None]] = []
+    before: dict[signal.Signals, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        came.append((number, frame))
+        came.append((signal.Signals(number), frame))
 
-    for number in _WAITING:
-        if callable(handler := signal.getsignal(number)):  # of Python's, so that it may raise
-            before[number] = handler
-            signal.signal(number, note)
+    for each in _WAITING:
+        if callable(handler := signal.getsignal(each)):  # of Python's, so that it may raise
+            before[each] = handler
+            signal.signal(each, note)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number, frame in came[:1]:
-            before[number](number, frame)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        for which, frame in came[:1]:
+            before[which](which, frame)
