@@ -12,7 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,12 +28,15 @@ from photolabel.cluster import Cluster, connecting, flow, team
 from photolabel.errors import ClusterError, MissingExtraError, PhotoNotFoundError, UsageError
 from photolabel.naming import Naming
 from photolabel.sources import Item
+from photolabel.teaching import backbone
+from photolabel.teaching.elsewhere import Elsewhere
 
 import clusters
 import stores
 from clusters import DECODING, NAMING
 from crews import eventually
 from pictures import PNG
+from training import computed, plant_varied
 
 pytestmark = [clusters.LINUX, pytest.mark.filterwarnings("ignore")]  # what Ray warns of is Ray's
 
@@ -255,25 +259,31 @@ def _die(*_: object) -> None:
     os._exit(1)
 
 
+def fail_soon(patch: pytest.MonkeyPatch) -> None:
+    """Have the cluster fail when something is told, and much is not."""
+    import ray
+
+    real = flow.Flow._take
+
+    def fail(self: Any, listing: Any) -> None:
+        if self._next:
+            raise ray.exceptions.RaySystemError("gone")
+        real(self, listing)
+
+    patch.setattr(flow, "_PHOTOS", 2)
+    patch.setattr(flow.Flow, "_take", fail)
+
+
 def test_a_cluster_that_fails_says_how_to_go_on(
     cluster: Any, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    import ray
-
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     plant(Path("photos"), 100)
-    real, seen = flow.Flow._see_named, [0]
-
-    def fail(self: Any, reference: Any) -> None:
-        seen[0] += 1
-        if seen[0] == 3:
-            raise ray.exceptions.RaySystemError("gone")
-        real(self, reference)
-
-    monkeypatch.setattr(flow.Flow, "_see_named", fail)
-    what = ["photos", "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", "--ray"]
-    assert cli.main(what) == 3
+    with monkeypatch.context() as patch:
+        fail_soon(patch)
+        what = ["photos", "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", "--ray"]
+        assert cli.main(what) == 3
     err = capsys.readouterr().err
     assert "the Ray cluster has failed (RaySystemError)" in err and "--resume --output=l.jsonl --ray" in err
     assert cli.main(["--resume", "--output", "l.jsonl", "--ray"]) == 1
@@ -448,3 +458,89 @@ def test_an_evaluation_takes_a_cluster(cluster: Any, tiny: Path, tmp_path: Path,
     there = capsys.readouterr().out
     assert cli.main([*what, "--workers", "0"]) == 0
     assert json.loads(there) == json.loads(capsys.readouterr().out)
+
+
+# -- teaching
+
+
+def lessons_bytes(out: str, *arguments: str) -> bytes:
+    assert cli.main(["teach", "set", "-o", out, "--threads", "1", "--seed", "3", *arguments]) == 1
+    return Path(out).read_bytes()
+
+
+@pytest.fixture
+def classes(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Photos of three classes, one of which cannot be read and two of which are the same, in the current folder."""
+    pytest.importorskip("sklearn", reason="the extra teach is not installed")
+    monkeypatch.chdir(tmp_path)
+    plant_varied(Path("set"), 8)
+    (Path("set") / "grass" / "none.png").write_bytes(PNG[:40])
+    (Path("set") / "grass" / "twice.png").write_bytes((Path("set") / "grass" / "001.png").read_bytes())
+    return Path("set")
+
+
+def test_features_are_those_of_this_machine_to_the_bit(
+    cluster: Any, classes: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for where, cache in (("here", "one"), ("there", "two"), ("there", "two")):
+        monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / cache))
+        made = backbone.find(tiny, views="mirror", threads=1)
+        with ExitStack() as stack:
+            work: Any = batch.Here()
+            if where == "there":
+                find = partial(backbone.find, tiny, views="mirror", threads=1)
+                work = Elsewhere(cluster=stack.enter_context(Cluster()), find=find)
+            found.append(computed(classes, made, decoders=work))
+    here, there, again = found
+    assert here.numbers.shape == (25, 2, 16) and len(here.failures) == 1
+    for each in (there, again):
+        assert each.numbers.tobytes() == here.numbers.tobytes()
+        assert each.fingerprints.tobytes() == here.fingerprints.tobytes()
+        assert (each.photos, each.names, each.digests) == (here.photos, here.names, here.digests)
+        assert [failure.photo for failure in each.failures] == [failure.photo for failure in here.failures]
+        assert [failure.error.code for failure in each.failures] == [failure.error.code for failure in here.failures]
+    assert there.from_cache == 0 and again.from_cache == 25
+
+
+def test_what_is_taught_on_a_cluster_is_the_same_file(
+    cluster: Any, classes: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / "one"))
+    here = lessons_bytes("here.onnx", "--model", str(tiny), "--workers", "0")
+    monkeypatch.setenv("PHOTOLABEL_CACHE", str(tmp_path / "two"))
+    assert lessons_bytes("there.onnx", "--model", str(tiny), "--ray") == here
+    plant_varied(Path("more"), 3, seed=1)
+    added = [
+        cli.main(["teach", "more", "--add", "there.onnx", "-o", name, "--threads", "1", *how])
+        for name, how in (("a.onnx", ["--ray"]), ("b.onnx", ["--workers", "0"]))
+    ]
+    assert added == [0, 0]
+    assert Path("a.onnx").read_bytes() == Path("b.onnx").read_bytes()
+
+
+def test_a_cluster_that_fails_while_it_teaches_says_what_is_kept(
+    cluster: Any, classes: Path, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        fail_soon(patch)
+        assert cli.main(["teach", "set", "-o", "x.onnx", "--model", str(tiny), "--threads", "1", "--ray"]) == 3
+    err = capsys.readouterr().err
+    assert "the Ray cluster has failed" in err and "photos is kept: the same command goes on from there" in err
+    assert not Path("x.onnx").exists()
+    assert cli.main(["teach", "set", "-o", "x.onnx", "--model", str(tiny), "--threads", "1", "--ray"]) == 1
+
+
+def test_another_backbone_on_the_machines_is_refused(cluster: Any, classes: Path, tiny: Path) -> None:
+    made = backbone.find(tiny, threads=1)
+    with Cluster() as there, pytest.raises(UsageError, match="not the same on all machines"):
+        find = partial(backbone.find, tiny, threads=1, views="mirror")
+        computed(classes, made, decoders=Elsewhere(cluster=there, find=find))
+
+
+def test_what_teaching_cannot_have_of_a_cluster_is_said(classes: Path, tiny: Path, capsys: Any) -> None:
+    what = ["teach", "set", "-o", "x.onnx", "--model", str(tiny), "--ray"]
+    assert cli.main([*what, "--fine-tune"]) == 2
+    assert "--ray" in capsys.readouterr().err
+    assert cli.main([*what, "--workers", "1"]) == 2
+    assert "not both" in capsys.readouterr().err

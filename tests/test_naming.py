@@ -27,7 +27,7 @@ def test_it_names_as_the_classifier_does(classifier: Classifier, photo: Path) ->
     made = prepare(photo, *classifier.recipes)
     naming = Naming(classifier=classifier, top=3, sure=0.5)
     assert naming([made]) == classifier.predict([made], top=3, sure=0.5)
-    assert naming.labels == 3 and naming.batch == BATCH
+    assert naming.told == 1000 and naming.batch == BATCH
     assert naming.limits is classifier.limits
 
 

@@ -111,6 +111,39 @@ def find(
     return described, network, looked
 
 
+def again(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    labels: str | os.PathLike[str] | None = None,
+    recipe: str | os.PathLike[str] | None = None,
+) -> dict[str, str | os.PathLike[str] | None]:
+    """Return arguments of `find` by which another process finds the same, whatever its folder and its settings.
+
+    Arguments and errors are those of `find`.
+    """
+    asked = _Asked(
+        model=model,
+        weights=weights,
+        labels=labels,
+        recipe=recipe,
+        views=None,
+        scales=(),
+        precision="fp32",
+        threads=None,
+        engine="openvino",
+        limits=images.DEFAULT_LIMITS,
+        calibrated=False,
+    )
+    name = _found(asked)[3]
+    return {
+        "model": _anywhere(name),
+        "weights": _anywhere(weights),
+        "labels": _anywhere(labels),
+        "recipe": _anywhere(recipe),
+    }
+
+
 def classify(photo: images.Photo, *, top: int | None = DEFAULT_TOP, model: str | None = None) -> Prediction:
     """Name what is in one photo: `load`, `classify` and `close` in one, for a first look or a short script.
 

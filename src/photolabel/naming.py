@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .prediction import Prediction
     from .prepared import Prepared
 
+_TOLD, _LEAST_LABELS = 100, 10  # bytes of a label; all else that is said of a photo is some thousand
+
 
 @dataclass(frozen=True, kw_only=True)
 class Naming:
@@ -55,9 +57,9 @@ class Naming:
         return next(filter(None, asked), None) or available_threads()
 
     @property
-    def labels(self) -> int:
-        """How many labels a record has at most."""
-        return self.classifier.check_top(self.top)
+    def told(self) -> int:
+        """About how many bytes are said of a photo: those of its labels, of which there may be a thousand."""
+        return _TOLD * max(_LEAST_LABELS, self.classifier.check_top(self.top))
 
     @property
     def identity(self) -> dict[str, str | None]:

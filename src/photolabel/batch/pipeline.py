@@ -82,7 +82,7 @@ def predictions(
     naming = Naming(classifier=classifier, top=top, sure=sure, coverage=coverage)
     naming.check()  # a wrong argument should not wait for a photo
     if isinstance(decoders, Cluster):
-        return decoders.predictions(items, naming, timing=timing)
+        return decoders.through(items, naming, timing=timing)
     return through(items, naming.recipes, decoders, naming, limits=naming.limits, timing=timing)
 
 

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from .. import progress
+from ..errors import ClusterError
 from ..output import printable
 from ..page import percent
 from ..teaching import Step
@@ -48,8 +49,17 @@ class Watched:
         """What to tell whoever stopped us."""
         if not self._done or str(stop):  # whoever was at work knows better what is kept
             return type(stop)(str(stop).removesuffix(" (resume=True)"))
-        kept = f"what was computed of {self._done:,} photos is kept: the same command goes on from there"
-        return type(stop)(f"{how(stop)}; {kept}")
+        return type(stop)(f"{how(stop)}; {self._kept}")
+
+    def failed(self, error: ClusterError) -> ClusterError:
+        """What to tell whoever's cluster has failed."""
+        if not self._done:
+            return error
+        return ClusterError(f"{error} {self._kept}")
+
+    @property
+    def _kept(self) -> str:
+        return f"what was computed of {self._done:,} photos is kept: the same command goes on from there"
 
     def _counted(self, learnt: Survey, held: Survey | None) -> None:
         self._watch.total = learnt.photos + (0 if held is None else held.photos)

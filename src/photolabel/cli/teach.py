@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import OutputError, PhotoError, PhotoNotFoundError, UsageError
+from ..errors import ClusterError, OutputError, PhotoError, PhotoNotFoundError, UsageError
 from . import EXIT_CODES
 from .parser import (
     Parser,
@@ -17,6 +17,7 @@ from .parser import (
     add_max_pixels,
     add_model_options,
     add_own_network,
+    add_ray,
     add_work,
     positive,
     seed,
@@ -126,6 +127,7 @@ def parser() -> Parser:
     add_work(made.add_argument_group("work"))
     add_model_options(made, own=False, views=False)
     add_own_network(made)
+    add_ray(made)
     return made
 
 
@@ -179,10 +181,13 @@ def run(argv: list[str]) -> int:
                 workers=args.workers,
                 seconds=args.seconds or batch.SECONDS,
                 limits=limits,
+                ray=args.ray,
                 step=watched.step,
             )
         except KeyboardInterrupt as stop:
             raise watched.stopped(stop) from None
+        except ClusterError as error:
+            raise watched.failed(error) from None
     for remark in lesson.remarks:
         complain(remark)
     page, unwritten = None, None
@@ -206,6 +211,9 @@ def _checked(args: argparse.Namespace) -> Path:
         raise UsageError("expected photos to learn from, in a folder a class. See: photolabel teach --help")
     if args.output is None and args.add is None:
         raise UsageError("expected a file to write, as in: photolabel teach training -o pets.onnx")
+    from . import runs
+
+    runs.check_ray(args)
     out = Path(args.output if args.output is not None else args.add)
     if out.suffix.lower() != _ENDING:
         raise UsageError(f"{out}: what is taught is an ONNX file: expected a name that ends in {_ENDING}.")

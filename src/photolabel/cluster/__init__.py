@@ -1,27 +1,29 @@
 """Photos read and decoded, and networks run, on the machines of a Ray cluster. Ray is the extra `ray`.
 
-`Cluster` is where the local pipeline has its decoders: `batch.predictions` takes one or the other, and the records are
-the same. `connecting` finds the cluster, `nodes` is what runs on its machines, `flow` what the driver does: it keeps a
-bounded number of chunks of photos on their way, and does again what was lost with a machine.
+`Cluster` is where the local pipeline has its decoders: `batch.predictions` and `teaching` take one or the other, and
+what comes of it is the same. `connecting` finds the cluster, `work` says what it is to do, `nodes` is what runs on its
+machines, `flow` what the driver does: it keeps a bounded number of chunks of photos on their way, and does again what
+was lost with a machine.
 """
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UsageError
 from .connecting import Connection
 from .flow import Flow
 
 if TYPE_CHECKING:
-    from ..naming import Naming
-    from ..prediction import Prediction
     from ..sources import Item
     from .flow import Timing
+    from .work import Work
 
 __all__ = ["Cluster"]
+
+_T = TypeVar("_T")
 
 
 class Cluster:
@@ -40,10 +42,8 @@ class Cluster:
         self._seconds = seconds
         self._connection = Connection(address)
 
-    def predictions(
-        self, items: Iterable[Item], naming: Naming, *, timing: Timing | None = None
-    ) -> Generator[Prediction]:
-        """Yield one Prediction an item, in their order; as `batch.predictions`, which calls this.
+    def through(self, items: Iterable[Item], work: Work[_T], *, timing: Timing | None = None) -> Generator[_T]:
+        """Yield what `work` says of each item, in their order; as `batch.through` does on this machine.
 
         Photos are read and decoded in tasks of one processor each, by processes that may die of them; networks are in
         actors, as many on each machine as it has room for by the threads of one. What is lost with a process or a
@@ -52,7 +52,7 @@ class Cluster:
         Raises what `items` raise, after all before it; what loading the model raises on any machine; `ClusterError`
         where the same photos are lost again and again.
         """
-        flow = Flow(self._connection.ray, naming, seconds=self._seconds, timing=timing)
+        flow = Flow(self._connection.ray, work, seconds=self._seconds, timing=timing)
         with closing(flow.results(items)) as results:
             for chunk in results:
                 yield from chunk

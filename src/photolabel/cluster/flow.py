@@ -24,13 +24,12 @@ from .signals import deferred
 from .team import Team, raise_ours
 
 if TYPE_CHECKING:
-    from ..naming import Naming
-    from ..prediction import Prediction
     from ..sources import Item
+    from .work import Work
 
 _PHOTOS, _BYTES = 32, 16 << 20  # of a chunk: some tasks a second, and objects that move in passing
 _AHEAD = 2  # chunks that are decoded or being so, besides one a processor, for each network
-_UNTOLD = 40_000  # labels of photos that are done and wait for some before them: each has some hundred bytes
+_UNTOLD = 4 << 20  # bytes, about, of what is said of photos that are done and wait for some before them
 _LEAST_UNTOLD = 8  # chunks
 _LISTED = 8  # chunks that are listed and wait
 _TRIES = 12  # of a chunk: what killed its process may have been something else, and may be so again
@@ -57,7 +56,7 @@ class _Chunk:
     decoded: Any = None
     node: str = ""
     naming: Any = None
-    result: list[Prediction] | None = None
+    result: list[Any] | None = None
 
 
 @dataclass
@@ -73,16 +72,16 @@ class _Listing:
 class Flow:
     """One run over some photos."""
 
-    def __init__(self, ray: Any, naming: Naming, *, seconds: float, timing: Timing | None) -> None:
-        naming.check()  # a wrong argument should not wait for a photo
+    def __init__(self, ray: Any, work: Work[Any], *, seconds: float, timing: Timing | None) -> None:
+        work.check()  # a wrong argument should not wait for a photo
         self._ray, self._timing = ray, timing
-        self._recipes, self._limits, self._seconds = naming.recipes, naming.limits, seconds
-        most = max(1, sum(recipe.most_bytes for recipe in naming.recipes))
+        self._recipes, self._limits, self._seconds = work.recipes, work.limits, seconds
+        most = max(1, sum(recipe.most_bytes for recipe in work.recipes))
         self._size = max(1, min(_PHOTOS, _BYTES // most))
         task, actor = nodes.remote(ray)
-        self._untold = max(_LEAST_UNTOLD, _UNTOLD // (self._size * max(10, naming.labels)))
+        self._untold = max(_LEAST_UNTOLD, _UNTOLD // (self._size * work.told))
         self._decode = task
-        self._team = Team(ray, actor, pickle.dumps(naming), naming.identity, threads=naming.threads)
+        self._team = Team(ray, actor, pickle.dumps(work), work.identity, threads=work.threads)
         self._fresh: deque[_Chunk] = deque()  # to be decoded: those that were lost, first of all
         self._decoding: dict[Any, _Chunk] = {}
         self._decoded: deque[_Chunk] = deque()
@@ -90,15 +89,16 @@ class Flow:
         self._done: dict[int, _Chunk] = {}
         self._next = self._coming = 0
 
-    def results(self, items: Iterable[Item]) -> Generator[list[Prediction]]:
+    def results(self, items: Iterable[Item]) -> Generator[list[Any]]:
         """Yield what is said of each chunk of photos, in their order."""
         listing = _Listing()
         threading.Thread(target=self._list, args=(items, listing), name="photolabel-list", daemon=True).start()
         try:
             while True:
                 with deferred():
-                    self._team.tend()
                     self._take(listing)
+                    if self._coming:  # else there may be nothing to load a network for
+                        self._team.tend()
                     self._start()
                     self._hand_out()
                     self._wait(listing)

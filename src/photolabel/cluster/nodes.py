@@ -17,10 +17,9 @@ from ..workers import Crew
 
 if TYPE_CHECKING:
     from ..images import Limits, Recipe
-    from ..naming import Naming
-    from ..prediction import Prediction
     from ..prepared import Prepared
     from ..sources import Item
+    from .work import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,25 +74,25 @@ class Namer:
     """A network on one machine, loaded once."""
 
     def __init__(self) -> None:
-        self._naming: Naming | None = None
+        self._work: Work[Any] | None = None
 
-    def load(self, naming: bytes, identity: dict[str, str | None]) -> str:
+    def load(self, work: bytes, identity: dict[str, str | None]) -> str:
         """Load the network, from this machine's cache; return the version of photolabel here.
 
         Not when it is made: what loading raises would come as an error of Ray's.
         """
         # Our own driver's bytes: whoever can send others runs what he likes here anyway.
-        self._naming = pickle.loads(naming)  # noqa: S301
-        assert self._naming is not None
-        self._naming.check_same(identity)
+        self._work = pickle.loads(work)  # noqa: S301
+        assert self._work is not None
+        self._work.check_same(identity)
         return __version__
 
-    def name(self, prepared: Sequence[Prepared]) -> tuple[list[Prediction], float]:
+    def name(self, prepared: Sequence[Prepared]) -> tuple[list[Any], float]:
         """Return what is said of some photos, and how many seconds it took."""
-        naming, begun = self._naming, time.perf_counter()
-        assert naming is not None
-        size = naming.batch
-        said = [each for start in range(0, len(prepared), size) for each in naming(prepared[start : start + size])]
+        work, begun = self._work, time.perf_counter()
+        assert work is not None
+        size = work.batch
+        said = [each for start in range(0, len(prepared), size) for each in work(prepared[start : start + size])]
         return said, time.perf_counter() - begun
 
 

@@ -30,8 +30,8 @@ class _Worker:
 class Team:
     """The networks of one run: as many on each machine as it has processors for, by the `threads` of one."""
 
-    def __init__(self, ray: Any, actor: Any, naming: bytes, identity: dict[str, str | None], *, threads: int) -> None:
-        self._ray, self._actor, self._naming, self._identity = ray, actor, naming, identity
+    def __init__(self, ray: Any, actor: Any, work: bytes, identity: dict[str, str | None], *, threads: int) -> None:
+        self._ray, self._actor, self._work, self._identity = ray, actor, work, identity
         self._threads = threads
         self._workers: list[_Worker] = []
         self._at: dict[Any, _Worker] = {}  # what is under way -> where
@@ -74,7 +74,7 @@ class Team:
     def _begin(self, node: str) -> None:
         only_there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         actor = self._actor.options(name=None, scheduling_strategy=only_there).remote()
-        self._workers.append(_Worker(node, actor, actor.load.remote(self._naming, self._identity)))
+        self._workers.append(_Worker(node, actor, actor.load.remote(self._work, self._identity)))
 
     def loaded(self, reference: Any) -> None:
         """Take note that a network is loaded. Raises what loading raised there; one whose process died is given up."""

@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import batch, writing
+from ..cluster import Cluster
+from ..engine import available_threads
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS, Limits
-from . import adding, backbone, checkpoint, examples, lesson, saving, solving, tuning
+from . import adding, backbone, checkpoint, elsewhere, examples, lesson, saving, solving, tuning
 from .brought import from_keras
 from .lesson import FEW, UNWATCHED, Lesson, Step
 
@@ -56,6 +59,7 @@ def teach(
     workers: int | None = None,
     seconds: float = batch.SECONDS,
     limits: Limits = DEFAULT_LIMITS,
+    ray: str | bool | None = None,
     step: Step = UNWATCHED,
 ) -> Lesson:
     """Teach a network classes of your own: photos in a folder a class -> the ONNX file `out`, which names them.
@@ -81,10 +85,12 @@ def teach(
     one in five that is held out, say when to stop, and whether the frozen head is better left alone. What was trained
     is kept after each epoch; `resume` goes on with it. `views` are then `"ten-crop"` by default where the recipe crops.
 
-    Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. Returns
-    what was found: how good it is, and what is to be doubted. Raises TruthError for photos that do not show at least
-    two classes, UsageError for arguments that do not go together, `MissingExtraError` without scikit-learn or,
-    to fine-tune, Keras, `OutputError` where `out` cannot be written, and what `photolabel.load` raises.
+    Photos are decoded by `workers` processes within `seconds` and `limits`; `step` is called while it lasts. With `ray`
+    what the network makes of them is computed on a Ray cluster, as by `classify_folder`, to the same bits where
+    `threads` are the same; all else is done here. Returns what was found: how good it is, and what is to be doubted.
+    Raises TruthError for photos that do not show at least two classes, UsageError for arguments that do not go
+    together, `MissingExtraError` without scikit-learn or, to fine-tune, Keras, `OutputError` where `out` cannot be
+    written, ClusterError where the cluster cannot be used, and what `photolabel.load` raises.
     """
     listed = [photos] if isinstance(photos, str | os.PathLike) else list(photos)
     if out is None and add is None:
@@ -95,6 +101,10 @@ def teach(
         pass
     tune = _tuning(fine_tune, epochs, learning_rate, resume, added=add is not None, kind=head or "logistic")
     if tune is not None:
+        if ray:
+            raise UsageError(
+                "fine_tune: what it trains on is computed on the machine that trains. Leave ray (--ray) out."
+            )
         checkpoint.check(written, resume=resume)
     earlier = None if add is None else adding.earlier(Path(add))
     found = examples.find(listed, table=labels, include=include, exclude=exclude, limits=limits)
@@ -103,6 +113,7 @@ def teach(
     held_there = None if held is None else held.survey()
     if earlier is not None and model is None and weights is None and classes is None:
         made = earlier.backbone(threads=threads, engine=engine)
+        again = partial(elsewhere.added, earlier.path.absolute(), threads or available_threads(), engine)
         adding.check_options(earlier, layer=layer, recipe=recipe, views=views, precision=precision)
     else:
         if earlier is not None:
@@ -120,6 +131,15 @@ def teach(
             threads=threads,
             engine=engine,
         )
+        again = partial(
+            backbone.find,
+            **(backbone.again(model, weights=weights, classes=classes, recipe=recipe) if ray else {}),
+            layer=made.layer,
+            views=made.recipe.views,
+            precision=precision or "fp32",
+            threads=threads or available_threads(),
+            engine=engine,
+        )
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, made)
     if tune is not None:
@@ -132,13 +152,15 @@ def teach(
         tuner = None
         if tune is not None:
             tuner = stack.enter_context(tuning.Tuner(tune, made, written, seed=seed))
-        decoders = batch.crew(workers, seconds=seconds, stack=stack)
+        work = batch.workplace(workers, seconds=seconds, stack=stack, ray=ray)
+        if isinstance(work, Cluster):
+            work = elsewhere.Elsewhere(cluster=work, find=again)
         step.counted(there, held_there)
         return lesson.teach(
             found,
             made,
             written,
-            decoders,
+            work,
             most=there.photos,
             validation=held or (),
             most_validation=0 if held_there is None else held_there.photos,

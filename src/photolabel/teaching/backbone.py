@@ -172,6 +172,25 @@ def find(
     )
 
 
+def again(
+    model: str | os.PathLike[str] | None = None,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    classes: str | os.PathLike[str] | None = None,
+    recipe: str | None = None,
+) -> dict[str, str | os.PathLike[str] | None]:
+    """Return arguments of `find` by which another machine finds the same. Arguments and errors are those of `find`."""
+    try:
+        found = loading.again(model, weights=weights, labels=classes, recipe=recipe)
+    except WeightsMismatchError:
+        if weights is None:
+            raise
+        # Those of the convolutions alone, of which only their file and the model's name are asked.
+        named = models.fitting(Path(weights)).name if model is None else os.fspath(model)
+        found = {"model": named, "weights": Path(weights).absolute(), "labels": None, "recipe": recipe}
+    return {"classes": found.pop("labels"), **found}
+
+
 def without_top(
     name: str,
     weights_file: Path,

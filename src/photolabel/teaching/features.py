@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..batch import Decoders, Timing, through
-from ..errors import PhotoError, TruthError, UsageError
+from ..errors import PhotoError, PhotoUnreadableError, TruthError, UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from ..prepared import File, Prepared
+from ..sources import Item
 from ..taught import KEY_BYTES
 from . import activations
 from .backbone import Opened
+from .elsewhere import Elsewhere, Felt
 from .fingerprint import BYTES, fingerprint
 from .kept import Kept
 from .solving import one_thread
@@ -30,12 +32,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ..images import Recipe
-    from ..sources import Item
     from .activations import Activations
     from .adding import Earlier
     from .examples import Example
 
 _AT_ONCE = 1024  # rows that are moved
+_NOT_ASKED = PhotoUnreadableError("Its features are kept.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class Features:
 def compute(
     examples: Iterable[Example],
     running: Opened | activations.Opened,
-    decoders: Decoders,
+    decoders: Decoders | Elsewhere,
     *,
     most: int,
     limits: Limits = DEFAULT_LIMITS,
@@ -88,7 +90,8 @@ def compute(
     """Return the features of all examples.
 
     `most` is how many there are (`Survey.photos`): so much room is made at once, and no more is used. `earlier` is
-    what a network was taught before (`adding.earlier`), whose features must be kept still. `beside` takes the maps of
+    what a network was taught before (`adding.earlier`), whose features must be kept still. With `Elsewhere` for `decoders` it is done on a
+    cluster, whose machines open the backbone for themselves. `beside` takes the maps of
     an inner layer as well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step`
     is called with each photo's name, and its error, when it is done. The same photos give the same numbers, whether
     kept or computed.
@@ -166,7 +169,7 @@ class _Run:
         self,
         examples: Iterable[Example],
         recipe: Recipe,
-        decoders: Decoders,
+        decoders: Decoders | Elsewhere,
         step: Callable[[str, PhotoError | None], None] | None,
         timing: Timing | None,
     ) -> Features:
@@ -183,9 +186,12 @@ class _Run:
                 waiting.append((example.photo, example.name))
                 yield example.item
 
-        stream = through(
-            items(), (recipe,), _Sparing(decoders, self._known), self._work, limits=self._limits, timing=timing
-        )
+        if isinstance(decoders, Elsewhere):
+            stream = self._elsewhere(items(), decoders, timing)
+        else:
+            stream = through(
+                items(), (recipe,), _Sparing(decoders, self._known), self._work, limits=self._limits, timing=timing
+            )
         with closing(stream):
             for done in stream:
                 photo, name = waiting.popleft()
@@ -273,6 +279,35 @@ class _Run:
                 before = self._done[done.digest]
                 self._numbers[done.place], self._prints[done.place] = self._numbers[before], self._prints[before]
         return results
+
+    # -- where a cluster does it
+
+    def _elsewhere(self, items: Iterable[Item], there: Elsewhere, timing: Timing | None) -> Generator[_Done]:
+        assert isinstance(self._running, Opened)  # maps beside them are not asked of a cluster
+        known: dict[int, bytes] = {}  # place -> digest, of those whose features are in their rows already
+
+        def unknown() -> Iterator[Item]:
+            for item in items:
+                place, file = self._coming, self._known(item)
+                if file is None:
+                    yield item
+                else:  # its place among the others it keeps, with nothing to be read
+                    known[place] = bytes.fromhex(file.sha256)
+                    yield Item(photo=item.photo, error=_NOT_ASKED)
+
+        with closing(there.stream(unknown(), self._running, self._limits, timing)) as stream:
+            for felt in stream:
+                place, self._answered = self._answered, self._answered + 1
+                if (digest := known.pop(place, None)) is not None:
+                    yield _Done(place, digest, from_cache=True)
+                elif isinstance(felt, Felt):
+                    self._numbers[place], self._prints[place] = felt.numbers, felt.fingerprint
+                    if felt.digest not in self._done:
+                        self._done[felt.digest] = place
+                        self._kept.put(felt.digest, self._numbers[place], self._prints[place])
+                    yield _Done(place, felt.digest)
+                else:
+                    yield _Done(place, error=felt)
 
     def _made(self, pixels: NDArray[np.uint8], fresh: Sequence[tuple[int, bytes, Prepared]]) -> NDArray[np.float32]:
         """The features of all views; the maps beside them are put where they are kept."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .backbone import Backbone
     from .curve import Curve
     from .doubts import Mislabelled, Pair
+    from .elsewhere import Elsewhere
     from .epochs import Epoch
     from .examples import Example, Survey
     from .familiar import Familiar
@@ -159,7 +160,7 @@ def teach(
     examples: Iterable[Example],
     backbone: Backbone,
     out: Path,
-    decoders: Decoders,
+    decoders: Decoders | Elsewhere,
     *,
     most: int,
     validation: Iterable[Example] = (),
