@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -67,8 +68,12 @@ def use(patch: pytest.MonkeyPatch, endpoint: str) -> None:
 def forget() -> None:
     """Let go of the store that was used."""
     remote._stores.clear()
-    s3fs = pytest.importorskip("s3fs", reason="the extra remote is not installed")
-    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs().clear_instance_cache()
+
+
+def s3fs() -> Any:
+    """The class of stores that are S3's."""
+    return pytest.importorskip("s3fs", reason="the extra remote is not installed").S3FileSystem
 
 
 @contextmanager

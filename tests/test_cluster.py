@@ -24,8 +24,8 @@ import photolabel
 from photolabel import batch, cli, remote
 from photolabel.batch import Timing, classify_folder
 from photolabel.classifier import Classifier, Prediction
-from photolabel.cluster import Cluster, connecting, flow, team
-from photolabel.errors import ClusterError, MissingExtraError, PhotoNotFoundError, UsageError
+from photolabel.cluster import Cluster, flow, team
+from photolabel.errors import ClusterError, PhotoNotFoundError, UsageError
 from photolabel.naming import Naming
 from photolabel.sources import Item
 from photolabel.teaching import backbone
@@ -181,25 +181,33 @@ def test_a_photo_that_takes_too_long_costs_one_error(cluster: Any, classifier: C
 def murdered(
     items: list[Item], classifier: Classifier, victims: tuple[bytes, ...], kills: int, seed: int
 ) -> tuple[list[Prediction], int]:
-    """The Predictions of a run of whose processes so many were killed, and how many died of it."""
-    rng, done, dead = random.Random(seed), threading.Event(), [0]
+    """The Predictions of a run of whose processes so many were killed, and how often photos were lost by it."""
+    rng, done, dead, felt = random.Random(seed), threading.Event(), [0], [0]
+    real = flow.Flow._count
+
+    def count(self: Any, *arguments: Any) -> None:
+        felt[0] += 1
+        real(self, *arguments)
 
     def murder() -> None:
-        while dead[0] < kills and not done.wait(rng.uniform(0.05, 0.6)):
+        while (dead[0] < kills or not felt[0]) and not done.wait(rng.uniform(0.05, 0.6)):
             if there := clusters.processes(*victims):
                 clusters.kill(rng.choice(there))
                 dead[0] += 1
 
     def slowly() -> Iterator[Item]:
         for number, item in enumerate(items):
-            if number % 32 == 0 and dead[0] < kills:
+            # As long as nobody has felt it, there is more to do.
+            if number % 32 == 0 and (dead[0] < kills or not felt[0]):
                 time.sleep(0.2)
             yield item
 
     thread = threading.Thread(target=murder)
     thread.start()
     try:
-        return remotely(slowly(), classifier), dead[0]
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(flow.Flow, "_count", count)
+            return remotely(slowly(), classifier), felt[0]
     finally:
         done.set()
         thread.join()
@@ -210,8 +218,8 @@ def test_nothing_is_lost_or_doubled_when_workers_are_killed(
     cluster: Any, classifier: Classifier, tmp_path: Path, victims: tuple[bytes, ...]
 ) -> None:
     items = plant(tmp_path, 400)
-    found, dead = murdered(items, classifier, victims, 3, seed=len(victims))
-    assert dead
+    found, lost = murdered(items, classifier, victims, 3, seed=len(victims))
+    assert lost
     assert records(found) == records(locally(items, classifier))
 
 
@@ -290,6 +298,51 @@ def test_a_cluster_that_fails_says_how_to_go_on(
     assert len(Path("l.jsonl").read_text().splitlines()) == 100
 
 
+def test_photos_that_are_told_of_are_not_held(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    """Those of a compressed archive come with their bytes, and wait where one before them takes long."""
+    (tmp_path / "sleep-x.png").write_bytes(PNG)
+    slow = Item(photo="slow", path=str(tmp_path / "sleep-x.png"))
+    items = [slow, *(Item(photo=f"{number}", data=PNG) for number in range(400))]
+    held = [0]
+    real = flow.Flow._wait
+
+    def wait(self: Any, listing: Any) -> None:
+        real(self, listing)
+        held[0] = max(held[0], len(self._done))
+        assert not [item for chunk in self._done.values() for item in chunk.items]
+
+    with pytest.MonkeyPatch.context() as patch, Cluster(seconds=6) as there:
+        patch.setattr(flow, "_PHOTOS", 20)
+        patch.setattr(flow.Flow, "_wait", wait)
+        found = list(batch.predictions(items, classifier, there, top=1))
+    assert held[0] > 1, "some waited"
+    assert [each.photo for each in found] == [item.photo for item in items]
+
+
+def test_a_store_that_gives_nothing_to_a_machine_ends_the_run_and_says_why(
+    cluster: Any, classifier: Classifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flow, "_TRIES", 2)
+    monkeypatch.setattr(flow.nodes, "decode", _without_credentials(flow.nodes.decode))
+    pytest.importorskip("s3fs", reason="the extra remote is not installed")
+    with pytest.raises(ClusterError, match=r"last time so: s3://bucket/a\.png: There are no credentials"):
+        remotely([Item(photo="s3://bucket/a.png", url="s3://bucket/a.png")], classifier)
+
+
+def _without_credentials(real: Callable[..., Any]) -> Callable[..., Any]:
+    def decode(*arguments: Any) -> Any:
+        from photolabel import remote
+
+        for name in [name for name in os.environ if name.startswith("AWS_")]:
+            del os.environ[name]
+        os.environ.update(AWS_EC2_METADATA_DISABLED="true", AWS_CONFIG_FILE="/nowhere", HOME="/nowhere")
+        os.environ.update(AWS_SHARED_CREDENTIALS_FILE="/nowhere", AWS_ENDPOINT_URL="http://127.0.0.1:1")
+        remote._stores.clear()
+        return real(*arguments)
+
+    return decode
+
+
 # -- what does not fit
 
 
@@ -316,6 +369,7 @@ def test_another_photolabel_on_the_machines_is_refused(
     cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(team, "__version__", "99.0")
+    monkeypatch.setattr(flow.pickle, "dumps", lambda work: b"what the other version does not understand")
     with pytest.raises(ClusterError, match=r"have photolabel .*, this one 99\.0"):
         remotely(plant(tmp_path, 3), classifier)
 
@@ -383,43 +437,7 @@ def test_a_signal_ends_it_and_it_says_how_to_go_on(
     assert f"--resume --output=l.jsonl --ray={cluster.address}" in err
 
 
-# -- without a cluster
-
-
-@pytest.mark.parametrize("address", ["photos", "host", "host:", "host:port", "ray://host:1", "http://host:1", ""])
-def test_what_is_no_address_is_said(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no address of a Ray cluster"):
-        connecting.check(address)
-
-
-def test_ray_that_is_not_installed_is_said(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(MissingExtraError, match=r"photolabel\[ray\]"):
-        Cluster()
-    assert cli.main(["photos", "--ray"]) == 3
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "no-such-host.invalid:6379"])
-def test_a_cluster_that_does_not_answer_is_said(address: str) -> None:
-    pytest.importorskip("ray.data", reason="the extra ray is not installed")
-    with pytest.raises(ClusterError, match="no Ray cluster answers at"):
-        connecting._reach(address, *_parted(address))
-
-
-def _parted(address: str) -> tuple[str, int]:
-    host, _, port = address.rpartition(":")
-    return host, int(port)
-
-
-def test_another_version_of_ray_is_said() -> None:
-    pytest.importorskip("ray.data", reason="the extra ray is not installed")
-    from ray._private.utils import check_version_info
-
-    with pytest.raises(RuntimeError) as caught:
-        check_version_info({"ray_version": "1.2.3", "python_version": "3.9.1"}, "this process")
-    error = connecting._refused("host:6379", str(caught.value))
-    assert "another version of Ray or Python" in str(error) and "Ray 1.2.3" in str(error)
+# -- elsewhere
 
 
 def test_photos_of_an_object_store_and_records_into_it(

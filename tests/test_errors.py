@@ -60,6 +60,7 @@ def test_codes_do_not_change() -> None:
         "PhotoError": "photo-error",
         "PhotoNotFoundError": "photo-not-found",
         "PhotoUnreadableError": "photo-unreadable",
+        "PhotoUnavailableError": "photo-unavailable",
         "UnsupportedFormatError": "unsupported-format",
         "CorruptPhotoError": "corrupt-photo",
         "PhotoTooLargeError": "photo-too-large",

@@ -56,6 +56,19 @@ def test_bytes_alone_have_no_name(labeler: Labeler) -> None:
     assert row["error"] is None and row["photo"] == ""
 
 
+def test_a_row_without_a_photo_costs_one_error(labeler: Labeler, photo: Path) -> None:
+    first, second = labeler({"bytes": np.array([None, PNG], object), "path": np.array([None, "b"], object)}).to_pylist()
+    assert first["error"]["code"] == "photo-not-found" and second["error"] is None
+    (row,) = labeler(pyarrow.table({"path": pyarrow.array([None], pyarrow.string())})).to_pylist()
+    assert row["error"]["code"] == "photo-not-found"
+
+
+def test_columns_of_many_dimensions_are_kept(labeler: Labeler) -> None:
+    pixels = np.arange(12.0).reshape(2, 2, 3)
+    rows = labeler({"bytes": np.array([PNG, PNG], object), "pixels": pixels}).to_pylist()
+    assert [row["pixels"] for row in rows] == pixels.tolist()
+
+
 def test_no_rows_are_no_rows(labeler: Labeler) -> None:
     assert labeler({"bytes": np.array([], object)}).num_rows == 0
 

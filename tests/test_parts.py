@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +21,7 @@ from photolabel.errors import BusyError, OutputError, UsageError
 from photolabel.prediction import Prediction, RankedLabel
 from photolabel.sources import Item
 
+from crews import eventually
 from pictures import PNG
 
 SETTINGS = {"network": "sha256:1", "arguments": {"--top": None}}
@@ -179,6 +182,57 @@ def test_a_disk_that_is_full_keeps_what_is_written(tmp_path: Path, monkeypatch: 
         run(tmp_path / "out", items(25))
     assert run(tmp_path / "out", items(25)) <= 15
     assert len(rows(tmp_path / "out")) == 25
+
+
+def test_a_disk_that_is_full_leaves_nothing_half_written(
+    photos: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = os.fsync
+    full = [False]
+
+    def fsync(descriptor: int) -> None:
+        if full[0] and os.fstat(descriptor).st_size > 1000:
+            os.ftruncate(descriptor, 500)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    add, added = Parts.add, [0]
+
+    def fill(self: Parts, record: Mapping[str, Any]) -> None:
+        added[0] += 1
+        if added[0] == 4:
+            assert eventually(lambda: len(files(Path("out"))) == 1)
+            full[0] = True
+        add(self, record)
+
+    monkeypatch.setattr(Parts, "add", fill)
+    what = ["photos", "--model", str(tiny), "--threads", "1", "--output", "out/", "--part-photos", "3"]
+    assert photolabel(*what) == 4
+    err = capsys.readouterr().err
+    assert os.strerror(errno.ENOSPC) in err and "--resume" in err
+    assert len(files(Path("out"))) == 1 and not [*Path("out").glob(".photolabel-*")]
+    full[0] = False
+    assert photolabel("--resume", "--output", "out") == 1
+    assert [row["sequence"] for row in rows(Path("out"))] == [*range(7)]
+
+
+def test_fewer_records_than_photos_are_no_whole_run(tmp_path: Path) -> None:
+    with Parts.begin(Folder(tmp_path / "out"), SETTINGS, photos=10) as parts:
+        for number, item in enumerate(parts.remaining(items(5))):
+            if number != 2:
+                parts.add(said(item.photo))
+        with pytest.raises(OutputError, match="fewer records"):
+            parts.finish()
+    assert not files(tmp_path / "out") and not Parts.ended(Folder(tmp_path / "out"))
+
+
+def test_a_folder_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+    assert run(tmp_path / "out", items(5)) == 5
 
 
 def test_writing_that_takes_long_holds_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pytest
 
 import photolabel
 from photolabel.errors import UsageError
-from photolabel.ray import deployment
+from photolabel.ray import deploying, deployment
+from photolabel.ray.deploying import Heard
 
 import clusters
 from crews import eventually
@@ -131,6 +133,60 @@ def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
 def test_arguments_that_make_no_sense_are_said(arguments: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         deployment(arguments)
+
+
+def test_a_key_may_be_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is seen by nobody else then, as it would be on the command line."""
+    monkeypatch.setenv("PHOTOLABEL_API_KEY", "short")
+    with pytest.raises(UsageError, match="API key"):
+        deployment({})
+    with pytest.raises(UsageError, match="one of them"):
+        deployment({"api_keys": "another-key-of-sixteen-and-more"})
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 5])
+def test_a_refused_request_is_heard_out(pieces: int) -> None:
+    """Else whoever still sends would see no answer, but a broken connection."""
+    events: list[str] = []
+    left = [b"x"] * pieces
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+        await send({"type": "http.response.body", "body": b"too large"})
+
+    async def receive() -> Any:
+        events.append("heard")
+        body = left.pop() if left else b""
+        return {"type": "http.request", "body": body, "more_body": bool(left)}
+
+    async def send(message: Any) -> None:
+        events.append(message["type"])
+
+    asyncio.run(Heard(refuse)({"type": "http"}, receive, send))
+    assert events == ["heard"] * max(1, pieces) + ["http.response.start", "http.response.body"]
+
+
+def test_whoever_sends_without_end_is_not_heard_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deploying, "_HEARD", 1000)
+    monkeypatch.setattr(deploying, "_HEARS", 0.05)
+    heard = [0]
+
+    async def refuse(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 413, "headers": []})
+
+    async def endless() -> Any:
+        heard[0] += 1
+        return {"type": "http.request", "body": bytes(100), "more_body": True}
+
+    async def silent() -> Any:
+        await asyncio.sleep(60)
+
+    async def send(message: Any) -> None:
+        pass
+
+    asyncio.run(Heard(refuse)({"type": "http"}, endless, send))
+    assert heard == [10]
+    asyncio.run(asyncio.wait_for(Heard(refuse)({"type": "http"}, silent, send), 30))
 
 
 def test_arguments_of_the_command_are_the_settings() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from photolabel import cli, remote, sources
-from photolabel.errors import MissingExtraError, OutputError, PhotoError
+from photolabel.errors import DownloadError, MissingExtraError, OutputError, PhotoError
 from photolabel.images import Limits
 from photolabel.sources import Item
 
@@ -127,6 +128,72 @@ def test_what_is_not_there_is_an_error_of_the_photo(bucket: str, url: str, code:
 DENIED = b"<?xml version='1.0'?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
 
 
+def refusal(code: str) -> bytes:
+    return DENIED.replace(b"AccessDenied", code.encode())
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "says"),
+    [
+        (403, "ExpiredToken", "does not take the credentials .ExpiredToken"),
+        (400, "InvalidToken", "cannot be used"),
+        (503, "SlowDown", "cannot be used"),
+    ],
+)
+def test_a_store_that_gives_nothing_ends_a_run_and_is_no_photo_s_error(
+    bucket: str, tiny: Path, tmp_path: Path, capsys: Any, status: int, code: str, says: str
+) -> None:
+    """What is done is kept, and when the store gives again the rest is done: no record says that a photo is bad."""
+    put(bucket, [f"in/{number}.png" for number in range(7)])
+    out = str(tmp_path / "out") + "/"
+    what = [f"s3://{bucket}/in/", "--model", str(tiny), "--threads", "1", "--workers", "0", "--part-photos", "2"]
+    with pytest.MonkeyPatch.context() as patch:
+        real = remote.read
+
+        def read(url: str, most: int) -> bytes:
+            if not url.endswith(("5.png", "6.png")):
+                return real(url, most)
+            with stores.server(lambda *_: (status, {}, refusal(code))) as endpoint:
+                stores.use(inner, endpoint)
+                inner.setattr(stores.s3fs(), "retries", 1)
+                return real(url, most)
+
+        with pytest.MonkeyPatch.context() as inner:
+            patch.setattr(remote, "read", read)
+            assert cli.main([*what, "--output", out]) == 3
+    stores.forget()
+    err = capsys.readouterr().err
+    assert re.search(says, err)
+    assert f"s3://{bucket}/in/5.png" in err and "--resume" in err
+    assert len([*(tmp_path / "out").glob("part-*")]) == 2
+    assert cli.main(["--resume", "--workers", "0", "--output", out]) == 0
+
+
+def test_a_listing_that_breaks_ends_a_run(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(bucket, [f"{number:02}.png" for number in range(25)])
+    real = remote._store("s3://x").call_s3
+
+    class Breaking:
+        def call_s3(self, name: str, **asked: Any) -> Any:
+            if "ContinuationToken" in asked:
+                raise TimeoutError
+            return real(name, MaxKeys=10, **asked)
+
+    monkeypatch.setitem(remote._stores, "s3", Breaking())
+    coming = sources.find([f"s3://{bucket}/"])
+    assert [next(coming).photo[-6:] for _ in range(10)] == [f"{number:02}.png" for number in range(10)]
+    with pytest.raises(DownloadError, match="does not answer in time"):
+        next(coming)
+
+
+def test_a_name_that_would_be_read_as_another_s_is_not_read(bucket: str) -> None:
+    put(bucket, ["in/a"], b"of somebody else")
+    remote._store("s3://x").call_s3("put_object", Bucket=bucket, Key="in/a?versionId=.png", Body=PNG)
+    (item,) = sources.find([f"s3://{bucket}/in/"])
+    with pytest.raises(PhotoError, match="versionId"):
+        item.read()
+
+
 def test_what_is_not_permitted_is_said(store: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch, stores.server(lambda *_: (403, {}, DENIED)) as endpoint:
         stores.use(patch, endpoint)
@@ -163,6 +230,56 @@ def test_a_store_that_needs_another_package_is_said(monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(MissingExtraError, match="pip install gcsfs"):
         found("gs://bucket/")
+
+
+class Others:
+    """A store that is not S3's, as fsspec has them: folders, some of which may not be looked into."""
+
+    def __init__(self, objects: dict[str, bytes], *, locked: str = "") -> None:
+        from fsspec.implementations.memory import MemoryFileSystem
+
+        class Store(MemoryFileSystem):
+            store: dict[str, Any] = {}  # noqa: RUF012  # of this one alone
+            pseudo_dirs: list[str] = [""]  # noqa: RUF012
+            protocol = "gs"
+
+            @classmethod
+            def _strip_protocol(cls, path: str) -> str:
+                return MemoryFileSystem._strip_protocol(path.removeprefix("gs://"))
+
+            def ls(self, path: str, detail: bool = True, **options: Any) -> Any:
+                if locked and path.rstrip("/").endswith(locked):
+                    raise OSError("Forbidden: https://storage/b/o?prefix=locked")
+                return super().ls(path, detail=detail, **options)
+
+        self.store = Store(skip_instance_cache=True)
+        for name, data in objects.items():
+            self.store.pipe_file(name, data)
+
+
+def test_a_store_of_gs(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    pytest.importorskip("fsspec", reason="the extra remote is not installed")
+    pytest.importorskip("pyarrow")
+    made = Others({"/b/in/b.png": PNG, "/b/in/deep/a.png": PNG, "/b/in/notes.txt": b"", "/b/in/cut.png": PNG[:40]})
+    monkeypatch.setitem(remote._stores, "gs", made.store)
+    names = [f"gs://b/in/{name}" for name in ("b.png", "cut.png", "deep/a.png")]
+    assert found("gs://b/in/") == names
+    assert Item(photo="x", url=names[0]).read() == PNG
+    with pytest.raises(PhotoError, match="no such"):
+        Item(photo="x", url="gs://b/in/none.png").read()
+    what = ["gs://b/in/", "--model", str(tiny), "--threads", "1", "--workers", "0", "--output", "gs://b/out/"]
+    assert cli.main(what) == 1
+    assert [name for name in made.store.find("/b/out") if name.endswith(".parquet")]
+    assert cli.main(what) == 4
+
+
+def test_a_folder_of_gs_that_may_not_be_looked_into_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("fsspec", reason="the extra remote is not installed")
+    made = Others({"/b/in/b.png": PNG, "/b/in/locked/a.png": PNG}, locked="locked")
+    monkeypatch.setitem(remote._stores, "gs", made.store)
+    items = [*sources.find(["gs://b/in/"])]
+    assert [item.error is None for item in items] == [True, False]
+    assert "does not permit" in str(items[1].error)
 
 
 # -- from end to end
@@ -206,6 +323,46 @@ def test_a_run_into_a_store_goes_on(bucket: str, tiny: Path, monkeypatch: pytest
     assert len(before) == 2
     assert cli.main(["--resume", "--workers", "0", "--output", base + "out"]) == 0
     assert {*before} < {*remote.beneath(base + "out/")}
+
+
+def test_two_drivers_at_one_folder_double_no_record(bucket: str) -> None:
+    """Neither when both begin at once, nor when one that was thought dead goes on."""
+    pytest.importorskip("pyarrow")
+    from photolabel.batch import Parts
+    from photolabel.batch.parts import MANIFEST
+    from photolabel.batch.places import Objects
+    from test_parts import SETTINGS, items, said
+
+    place = Objects(f"s3://{bucket}/out/")
+    with Parts.begin(place, SETTINGS, photos=2) as first:
+        with pytest.raises(OutputError, match="another run has begun"):
+            place.write(MANIFEST, b"{}", new=True)
+        names = first.remaining(items(4))
+        for item in (next(names), next(names)):
+            first.add(said(item.photo))
+        second = Parts.resume(place, lambda record: None)
+        assert second is not None
+        with second:  # with a photo that has come
+            for item in second.remaining([*items(2), *items(3, 9)]):
+                second.add(said(item.photo))
+            second.finish()
+        for item in names:
+            first.add(said(item.photo))
+        with pytest.raises(OutputError, match="is of another run"):
+            first.finish()
+
+
+def test_a_folder_that_a_console_made_is_empty(bucket: str, tiny: Path) -> None:
+    pytest.importorskip("pyarrow")
+    put(bucket, ["in/a.png", "out/"])
+    what = [f"s3://{bucket}/in/", "--model", str(tiny), "--workers", "0"]
+    assert cli.main([*what, "--output", f"s3://{bucket}/out/"]) == 0
+
+
+def test_a_file_on_a_store_is_no_output(capsys: Any) -> None:
+    pytest.importorskip("s3fs", reason="the extra remote is not installed")
+    assert cli.main(["x.png", "--output", "s3://bucket/labels.csv"]) == 2
+    assert "expected a folder's URL" in capsys.readouterr().err
 
 
 def test_a_bucket_that_is_not_there_is_no_output(store: str, tmp_path: Path, capsys: Any) -> None:
@@ -262,10 +419,35 @@ def test_photos_of_a_web_server() -> None:
         ("file.png", "photo-unreadable", "leads elsewhere"),
     ],
 )
-def test_what_a_web_server_does_not_give(name: str, code: str, says: str) -> None:
+def test_what_a_web_server_does_not_give(monkeypatch: pytest.MonkeyPatch, name: str, code: str, says: str) -> None:
+    monkeypatch.setattr(remote, "_WAITS", ())
     with stores.server(web) as base, pytest.raises(PhotoError, match=says) as caught:
         Item(photo="x", url=f"{base}/{name}").read()
     assert caught.value.code == code
+
+
+def test_a_web_server_that_fails_once_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "_WAITS", (0, 0))
+    answers: list[stores.Answer] = [(503, {}, b"busy"), (200, {"content-length": "999"}, PNG), (200, {}, PNG)]
+    with stores.server(lambda *_: answers.pop(0)) as base:
+        assert Item(photo="x", url=f"{base}/a.png").read() == PNG
+    assert not answers
+
+
+def test_what_breaks_off_is_not_taken_for_whole(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(remote, "_WAITS", (0, 0))
+    cut = {"content-length": "100000"}
+    with stores.server(lambda *_: (200, cut, b"/a/1.png\n/a/2.png\n/a/3.p")) as base:
+        with pytest.raises(PhotoError, match="broke off"):
+            Item(photo="x", url=f"{base}/a.png").read()
+        assert cli.main(["--from", f"{base}/list.txt", "--model", str(tiny), "--workers", "0"]) == 2
+        assert "broke off" in capsys.readouterr().err
+
+
+def test_a_password_is_in_no_record() -> None:
+    (item,) = sources.find(["https://me:secret@host.example/a.png?x=@y"])
+    assert item.photo == "https://host.example/a.png?x=@y"
+    assert item.url == "https://me:secret@host.example/a.png?x=@y"
 
 
 def test_a_web_server_that_is_not_there() -> None:
@@ -288,7 +470,7 @@ def test_a_list_of_a_web_server(tiny: Path, tmp_path: Path, photo: Path, capsys:
 def test_an_output_error_is_not_a_photo_s(monkeypatch: pytest.MonkeyPatch) -> None:
     from photolabel.batch.places import Objects
 
-    def broken(url: str, data: bytes) -> None:
+    def broken(url: str, data: bytes, *, new: bool) -> None:
         raise OSError(5, "the object store cannot be used")
 
     monkeypatch.setattr(remote, "check", lambda url: None)

@@ -8,6 +8,7 @@ Catch `PhotolabelError` for all of it, or the branch you can do something about:
     ├── PhotoError                this one photo cannot be classified; the others can
     │   ├── PhotoNotFoundError    no such file
     │   ├── PhotoUnreadableError  it is there, but cannot be read: permission, folder, device, I/O error
+    │   ├── PhotoUnavailableError  its object store gives nothing just now: no record says so, a run ends
     │   ├── UnsupportedFormatError  not a photo, or in a format photolabel does not read
     │   ├── CorruptPhotoError     begins like a photo, or an archive of them, but is broken or cut short
     │   ├── PhotoTooLargeError    more pixels, bytes or metadata than the limits allow
@@ -73,6 +74,12 @@ class PhotoUnreadableError(PhotoError):
     """The photo exists but cannot be read: a permission, a folder, a device, a failing disk."""
 
     code = "photo-unreadable"
+
+
+class PhotoUnavailableError(PhotoError):
+    """The object store that has the photo gives none just now: no credentials, or no answer. It ends a run."""
+
+    code = "photo-unavailable"
 
 
 class UnsupportedFormatError(PhotoError):

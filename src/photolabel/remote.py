@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import io
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -22,6 +23,12 @@ _URL = re.compile(r"(s3|gs|https?)://[^/\s]+(/.*)?", re.ASCII | re.DOTALL)
 _SECONDS = 20.0  # that a server may take to begin its answer
 _PIECE = 1 << 20  # bytes of a stream at a time
 _REDIRECTS = 5
+_WAITS = (0.5, 2.0)  # seconds between two tries
+_BUSY = (429, 500, 502, 503, 504)
+_OF_CREDENTIALS = (
+    "ExpiredToken", "InvalidAccessKeyId", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
+)  # fmt: skip
+_SECRET = re.compile(r"^(https?://)[^/?#@]*@")
 _MOVED = (301, 302, 303, 307, 308)
 
 
@@ -41,11 +48,25 @@ def check(url: str) -> None:
         _store(url)
 
 
+def told(url: str) -> str:
+    """Return a URL as a record may have it: without a password."""
+    return _SECRET.sub(r"\1", url)
+
+
 def read(url: str, most: int) -> bytes:
-    """Return a file's bytes; of one that has more than `most` at least one more, and no more than it has to."""
+    """Return a file's bytes; of one that has more than `most` at least one more, and no more than it has to.
+
+    Of a web server it is asked for a few times; stores' packages do so themselves.
+    """
     if is_web(url):
-        with opened(url) as file:
-            return file.read(most + 1)
+        for wait in (*_WAITS, None):
+            try:
+                with opened(url) as file:
+                    return file.read(most + 1)
+            except PassingError:
+                if wait is None:
+                    raise
+                time.sleep(wait)
     with _failing():
         try:
             data: bytes = _store(url).cat_file(url, start=0, end=most + 1)
@@ -54,6 +75,10 @@ def read(url: str, most: int) -> bytes:
                 return b""
             raise
         return data
+
+
+class PassingError(OSError):
+    """A server that failed, and may not the next time."""
 
 
 @contextmanager
@@ -67,7 +92,8 @@ def opened(url: str) -> Iterator[BinaryIO]:
         return
     response = _answer(url)
     try:
-        yield io.BufferedReader(_Forward(response), _PIECE)
+        length = response.headers.get("content-length", "")
+        yield io.BufferedReader(_Forward(response, int(length) if length.isdecimal() else None), _PIECE)
     finally:
         response.close()
 
@@ -90,7 +116,7 @@ def beneath(folder: str) -> Iterator[str]:
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
     with _failing():
-        walk = store.walk(f"{bucket}/{prefix}", topdown=True)
+        walk = store.walk(f"{bucket}/{prefix}", topdown=True, on_error="raise")
     while True:
         with _failing():
             found = next(walk, None)
@@ -101,10 +127,13 @@ def beneath(folder: str) -> Iterator[str]:
         yield from (f"{scheme}://{where.rstrip('/')}/{name}" for name in sorted(files))
 
 
-def write(url: str, data: bytes) -> None:
-    """Write an object, in the place of an older one: it appears whole, as object stores have it."""
+def write(url: str, data: bytes, *, new: bool = False) -> None:
+    """Write an object, in the place of an older one: it appears whole, as object stores have it.
+
+    If `new` there must be none: else FileExistsError.
+    """
     with _failing():
-        _store(url).pipe_file(url, data)
+        _store(url).pipe_file(url, data, mode="create" if new else "overwrite")
 
 
 _stores: dict[str, Any] = {}
@@ -132,19 +161,31 @@ def _failing() -> Iterator[None]:
     """Have what the stores' packages raise be an OSError that says what it was."""
     try:
         yield
+    except FileExistsError:
+        raise
     except FileNotFoundError as error:
         what = "bucket" if "bucket" in str(error).lower() else "object"
         raise FileNotFoundError(errno.ENOENT, f"there is no such {what}") from error
     except PermissionError as error:
+        if (code := _code(error)) in _OF_CREDENTIALS:
+            raise OSError(errno.EIO, f"the object store does not take the credentials ({code})") from error
         raise PermissionError(errno.EACCES, "the object store does not permit it") from error
     except TimeoutError as error:
         raise OSError(errno.ETIMEDOUT, "the object store does not answer in time") from error
     except _theirs() as error:
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError"):
-            raise PermissionError(errno.EACCES, "there are no credentials for the object store") from error
-        if isinstance(error, OSError) and error.errno == errno.EINVAL:
-            raise
+            raise OSError(errno.EIO, "there are no credentials for the object store") from error
+        if isinstance(error, OSError) and error.errno == errno.EINVAL and "range" in str(error).lower():
+            raise  # see `read`
+        if str(getattr(error, "code", "")) in ("401", "403") or "forbidden" in str(error).lower():
+            raise PermissionError(errno.EACCES, "the object store does not permit it") from error
         raise OSError(errno.EIO, f"the object store cannot be used ({type(error).__name__})") from error
+
+
+def _code(error: BaseException) -> str:
+    """What S3 calls an error."""
+    response = getattr(error.__cause__, "response", None)
+    return str(response.get("Error", {}).get("Code", "")) if isinstance(response, dict) else ""
 
 
 def _theirs() -> tuple[type[BaseException], ...]:
@@ -162,15 +203,22 @@ def _theirs() -> tuple[type[BaseException], ...]:
         found.append(WebError)
     except ImportError:
         pass
+    try:
+        from gcsfs.retry import HttpError
+        from google.auth.exceptions import GoogleAuthError
+
+        found += [HttpError, GoogleAuthError]
+    except ImportError:
+        pass
     return tuple(found)
 
 
 class _Forward(io.RawIOBase):
     """What has `read`, as a file of Python's."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, length: int | None = None) -> None:
         super().__init__()
-        self._file = file
+        self._file, self._left = file, length
 
     def readable(self) -> bool:
         return True
@@ -180,7 +228,11 @@ class _Forward(io.RawIOBase):
             with _failing():
                 data = self._file.read(len(buffer))
         except network.TryAgainError as error:
-            raise OSError(errno.EIO, str(error)) from error
+            raise PassingError(errno.EIO, str(error)) from error
+        if self._left is not None:
+            self._left -= len(data)
+            if not data and self._left > 0:
+                raise PassingError(errno.EIO, "the server broke off before the end")
         buffer[: len(data)] = data
         return len(data)
 
@@ -190,8 +242,10 @@ def _answer(url: str) -> network.Response:
     for _ in range(_REDIRECTS + 1):
         try:
             response = network.Requests().get(url, {"accept-encoding": "identity"}, seconds=_SECONDS)
-        except (network.GiveUpError, network.TryAgainError) as error:
+        except network.GiveUpError as error:
             raise OSError(errno.EIO, str(error)) from error
+        except network.TryAgainError as error:
+            raise PassingError(errno.EIO, str(error)) from error
         if response.status == 200:
             return response
         response.close()
@@ -206,5 +260,6 @@ def _answer(url: str) -> network.Response:
             raise FileNotFoundError(errno.ENOENT, "there is no such file")
         if response.status in (401, 403):
             raise PermissionError(errno.EACCES, "the server does not permit it")
-        raise OSError(errno.EIO, f"the server answers {response.status}")
+        kind = PassingError if response.status in _BUSY else OSError
+        raise kind(errno.EIO, f"the server answers {response.status}")
     raise OSError(errno.ELOOP, "the server leads from one place to the next")

@@ -24,6 +24,7 @@ EXPECTED = {
     "photo-error": 422,
     "photo-not-found": 422,
     "photo-unreadable": 422,
+    "photo-unavailable": 422,
     "usage": 422,
     "truth-unknown": 422,
 }

@@ -13,6 +13,7 @@ from ..cluster import Cluster
 from ..errors import UsageError
 from ..images import DEFAULT_LIMITS
 from ..loading import load
+from ..output import files
 from ..workers import SECONDS, Crew
 from .journal import Journal, pinned
 from .parts import PHOTOS, Parts, is_folder
@@ -106,4 +107,6 @@ def folder(output: str) -> Place:
     """Return the folder that is called so, to be written to; by a URL, of an object store."""
     if remote.is_url(output) and remote.is_web(output):
         raise UsageError(f"{output}: a web server cannot be written to: expected a folder, s3:// or gs://.")
+    if remote.is_url(output) and Path(output).suffix.lower() in files.VIEWS and not output.endswith("/"):
+        raise UsageError(f"{output}: files on an object store are Parquet files in a folder: expected a folder's URL.")
     return Objects(output) if remote.is_url(output) else Folder(Path(output))

@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -55,14 +55,12 @@ class _Part:
         return f"part-{self.number:08}-{self.digest.hexdigest()[:32]}.parquet"
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Kept:
-    """What a file holds that is there already."""
+    """A file that is there already: there may be many."""
 
     name: str
     photos: int
-    errors: Counter[str] = field(default_factory=Counter)
-    names: Counter[str] = field(default_factory=Counter)
 
 
 class Parts:
@@ -77,6 +75,7 @@ class Parts:
         self._photos, self._lock = photos, lock
         self._key = hashlib.sha256(json.dumps([settings, photos], sort_keys=True).encode("ascii")).digest()
         self._kept: dict[int, _Kept] = {}
+        self._ours: set[str] = set()  # the files that are there, or being written
         self._open: deque[_Part] = deque()  # filled by the thread that looks for photos
         self._lines: list[bytes] = []
         self._writers = ThreadPoolExecutor(_WRITERS, thread_name_prefix="photolabel-write")
@@ -131,28 +130,32 @@ class Parts:
             if manifest is None or manifest.get("complete"):
                 return None
             made = cls(place, manifest["settings"], photos=manifest["photos"], lock=stack)
-            for name in sorted(place.names()):
-                if match := _NAME.fullmatch(name):
-                    made._keep(int(match[1]), name, seen)
+            names = sorted(filter(_NAME.fullmatch, place.names()))
+            for start in range(0, len(names), _WRITERS):  # an object store takes its time for each
+                some = names[start : start + _WRITERS]
+                for name, data in zip(some, made._writers.map(place.read, some), strict=True):
+                    made._keep(name, data or b"", seen)
             made._lock = stack.pop_all()
             return made
 
-    def _keep(self, number: int, name: str, seen: Callable[[Mapping[str, Any]], None]) -> None:
+    def _keep(self, name: str, data: bytes, seen: Callable[[Mapping[str, Any]], None]) -> None:
+        number = int(name.split("-")[1])
         try:
-            photos, notes = parquet.notes(self.path.read(name) or b"")
+            photos, notes = parquet.notes(data)
             told = json.loads(notes[_NOTES])
-            kept = _Kept(name, photos, Counter(told["errors"]), Counter(told["names"]))
+            errors, names = Counter[str](told["errors"]), Counter[str](told["names"])
         except (ValueError, KeyError, TypeError):
             return
         if number in self._kept:
             raise UsageError(f"{self.path}: {self._kept[number].name} and {name} are of the same photos. Remove one.")
-        self._kept[number] = kept
+        self._kept[number] = _Kept(name, photos)
+        self._ours.add(name)
         self._done += photos
-        self._failed += kept.errors.total()
-        for code, count in kept.errors.items():
+        self._failed += errors.total()
+        for code, count in errors.items():
             for _ in range(count):
                 seen({"error": {"code": code}})
-        for said, count in kept.names.items():
+        for said, count in names.items():
             for _ in range(count):
                 seen({"error": None, "answer": {"name": said}})
 
@@ -176,20 +179,21 @@ class Parts:
         if part is not None:
             self._list(part)
             number += 1
-        if any(each >= number for each in self._kept):
-            raise self._changed()
+        if (beyond := next((kept for each, kept in self._kept.items() if each >= number), None)) is not None:
+            raise self._changed(beyond)
 
     def _list(self, part: _Part) -> None:
         kept = self._kept.get(part.number)
         if kept is None:
             self._open.append(part)
         elif kept.name != part.name or kept.photos != part.count:
-            raise self._changed()
+            raise self._changed(kept)
 
-    def _changed(self) -> UsageError:
+    def _changed(self, kept: _Kept) -> UsageError:
         return UsageError(
-            f"{self.path}: the photos are not those that the run began with: some have come or gone. Have them as they "
-            "were, or write to another folder. A list (--from) does not change by itself."
+            f"{self.path}: the photos are not those that the run began with: some have come or gone among those of "
+            f"{kept.name} or before. Have them as they were, or write to another folder. A list (--from) does not "
+            "change by itself."
         )
 
     def add(self, record: Mapping[str, Any]) -> None:
@@ -206,6 +210,7 @@ class Parts:
         part, lines, errors, names = self._open.popleft(), self._lines, self._errors, self._names
         self._lines, self._errors, self._names = [], Counter(), Counter()
         self._failed += errors.total()
+        self._ours.add(part.name)
 
         def write() -> int:
             notes = {_NOTES: json.dumps({"errors": errors, "names": names})}
@@ -225,11 +230,17 @@ class Parts:
 
     def finish(self) -> None:
         """Write what is left, and say that it is all. Raises `OutputError`."""
-        if self._lines:
+        if self._lines and self._open and len(self._lines) == self._open[0].count:
             self._write()
         self._see(most=0)
-        if self._open:
+        if self._open or self._lines:
             raise OutputError(f"{self.path}: there are fewer records than photos. Go on: --resume.")
+        for name in self.path.names():
+            if name.startswith("part-") and name not in self._ours:
+                raise OutputError(
+                    f"{self.path}: {name} is of another run, which was at work there at the same time. Remove it, and "
+                    "go on: --resume."
+                )
         complete = {"photos": self.done, "errors": self._failed}
         self.path.write(MANIFEST, _said(self.settings, self._photos, complete))
 

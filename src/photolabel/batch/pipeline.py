@@ -19,6 +19,7 @@ from typing import Any, Protocol, TypeVar
 
 from ..classifier import BATCH, Classifier, Prediction
 from ..cluster import Cluster
+from ..errors import DownloadError, PhotoUnavailableError
 from ..images import Limits, Recipe
 from ..naming import Naming
 from ..prepared import Prepared, prepare, refused
@@ -215,7 +216,10 @@ class _Run:
             self._coming = None
             if (error := coming.exception()) is not None:
                 return batch, error, False
-            batch.append(coming.result())
+            made = coming.result()
+            if isinstance(made.error, PhotoUnavailableError):  # nor will it give the others: no record shall say so
+                return batch, DownloadError(f"{made.photo}: {made.error}"), False
+            batch.append(made)
             self._window.leave()
             self._timing.reading += batch[-1].seconds.reading
             self._timing.decoding += batch[-1].seconds.decoding

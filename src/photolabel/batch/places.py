@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -75,22 +74,8 @@ class Folder:
             self._path.mkdir(exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self}: cannot be made: {error.strerror}.") from None
-        if not new:
-            with writing.whole(path) as file:
-                file.write(data)
-            return
-        temporary = self._path / f".photolabel-{secrets.token_hex(8)}.tmp"
-        try:
-            with writing.whole(temporary) as file:
-                file.write(data)
-            os.link(temporary, path)  # unlike a rename it takes nothing's place
-        except FileExistsError:
-            raise OutputError(f"{path}: another run has begun there this moment.") from None
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror}.") from None
-        finally:
-            with suppress(OSError):
-                temporary.unlink()
+        with writing.whole(path) as file:  # of whoever comes new, `hold` has kept off all others
+            file.write(data)
 
 
 class Objects:
@@ -110,7 +95,11 @@ class Objects:
         """See `Place`."""
         try:
             for url in remote.beneath(self._url):
-                yield url[len(self._url) :]
+                if name := url[len(self._url) :]:  # else it is how consoles mark a folder that is empty
+                    yield name
+        except FileNotFoundError as error:
+            if "bucket" in (error.strerror or ""):
+                raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
         except OSError as error:
             raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
 
@@ -126,10 +115,10 @@ class Objects:
             raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
 
     def write(self, name: str, data: bytes, *, new: bool = False) -> None:
-        """See `Place`; that there was none is not made sure of in the same moment."""
-        if new and self.read(name) is not None:
-            raise OutputError(f"{self}{name}: another run has begun there this moment.")
+        """See `Place`."""
         try:
-            remote.write(self._url + name, data)
+            remote.write(self._url + name, data, new=new)
+        except FileExistsError:
+            raise OutputError(f"{self}{name}: another run has begun there this moment.") from None
         except OSError as error:
             raise OutputError(f"{self}{name}: cannot be written: {error.strerror}.") from None

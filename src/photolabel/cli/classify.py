@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .. import __version__
-from ..errors import ClusterError, OutputError, PhotoError, UsageError
+from ..errors import OutputError, PhotoError, UsageError
 from ..output import printable
 from . import EXIT_CODES, VERBS
 from . import __doc__ as exit_codes
@@ -182,7 +182,7 @@ def run(argv: list[str]) -> int:
                 runs.written(args, kind, journal, labels=ready.check_top(top))
         except KeyboardInterrupt as stop:
             raise runs.stopped(stop, kind, journal, args) from None
-        except ClusterError as error:
+        except runs.FAILURES as error:
             raise runs.failed(error, kind, journal, args) from None
         watch.hide()
         if not tally.photos:

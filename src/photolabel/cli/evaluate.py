@@ -10,7 +10,7 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ClusterError, OutputError, PhotoError, UsageError
+from ..errors import OutputError, PhotoError, UsageError
 from ..output import columns, printable
 from . import EXIT_CODES, judged
 from .parser import Parser, add_ray, whole
@@ -123,7 +123,7 @@ def run(argv: list[str]) -> int:
                     else:
                         journal.add(record)
             watch.hide()
-            if isinstance(journal, batch.Journal):
+            if isinstance(journal, batch.Journal):  # of a file, as `_check` makes sure
                 outcomes = [judging.outcome(json.loads(line)) for line in journal.lines()]
             if not outcomes:
                 if journal is not None:
@@ -143,7 +143,7 @@ def run(argv: list[str]) -> int:
                 runs.written(args, kind, journal, labels=_TOP)
         except KeyboardInterrupt as stop:
             raise runs.stopped(stop, kind, journal, args) from None
-        except ClusterError as error:
+        except runs.FAILURES as error:
             raise runs.failed(error, kind, journal, args) from None
         say(json.dumps(told.record()) if args.json else told.text())
         ready.close()  # only here, as in classify
@@ -166,6 +166,8 @@ def _check(args: argparse.Namespace) -> None:
         from ..output import files
 
         files.check(Path(args.output))
+        if runs.place(args) is not None:
+            raise UsageError(f"{args.output} is a folder: expected a file to write, as in --predictions labels.jsonl.")
         place = os.path.realpath(args.output)
         if args.report is not None and Path(place).is_relative_to(os.path.realpath(args.report)):
             raise UsageError(

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from .. import __version__, batch, engine
 from ..classifier import DEFAULT_TOP
 from ..cluster import connecting
-from ..errors import ClusterError, OutputError, PhotoError, TruthError, UsageError
+from ..errors import (
+    ClusterError,
+    MissingExtraError,
+    OutputError,
+    PhotoError,
+    StoreError,
+    TruthError,
+    UsageError,
+)
 from ..output import files
 from .streams import STDIN, Terminated
 
@@ -177,9 +185,14 @@ def stopped(stop: KeyboardInterrupt, kind: Kind, journal: Log | None, args: argp
     return type(stop)(f"{how}; {kept(journal, kind, args)}")
 
 
-def failed(error: ClusterError, kind: Kind, journal: Log | None, args: argparse.Namespace) -> ClusterError:
-    """What to tell whoever's cluster has failed: also how to go on, where something is done."""
-    return error if journal is None or not journal.done else ClusterError(f"{error} {kept(journal, kind, args)}")
+# What may happen in the midst of a run that has nothing to do with it: to a cluster, an object store, another machine.
+FAILURES = (ClusterError, StoreError, MissingExtraError)
+Failure: TypeAlias = ClusterError | StoreError | MissingExtraError
+
+
+def failed(error: Failure, kind: Kind, journal: Log | None, args: argparse.Namespace) -> Failure:
+    """What to tell where one of `FAILURES` ends a run: also how to go on, where something is done."""
+    return error if journal is None or not journal.done else type(error)(f"{error} {kept(journal, kind, args)}")
 
 
 def kept(journal: Log, kind: Kind, args: argparse.Namespace) -> str:

@@ -83,11 +83,19 @@ def _signals_kept() -> Iterator[None]:
     """Have SIGTERM do afterwards what it did before: Ray makes it another thing."""
     main = threading.current_thread() is threading.main_thread()
     before = signal.getsignal(signal.SIGTERM) if main else None
+    came = False
     try:
         yield
+    except SystemExit as end:
+        came = main and end.code == signal.SIGTERM  # which is how Ray takes it
+        if not came:
+            raise
     finally:
         if main and before is not None:
             signal.signal(signal.SIGTERM, before)
+    if came:
+        signal.raise_signal(signal.SIGTERM)
+        raise SystemExit(128 + signal.SIGTERM)
 
 
 def _ray() -> Any:

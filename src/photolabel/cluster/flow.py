@@ -157,12 +157,10 @@ class Flow:
     def _start(self) -> None:
         """Have chunks decoded: as many as there are processors, and some that wait for a network."""
         now = time.monotonic()
-        while (
-            self._fresh
-            and self._fresh[0].not_before <= now
-            and len(self._decoding) + len(self._decoded) < self._team.processors + _AHEAD * len(self._team)
-        ):
-            chunk = self._fresh.popleft()
+        for chunk in [each for each in self._fresh if each.not_before <= now]:
+            if len(self._decoding) + len(self._decoded) >= self._team.processors + _AHEAD * len(self._team):
+                return
+            self._fresh.remove(chunk)
             chunk.decoding, chunk.decoded = self._decode.remote(chunk.items, self._recipes, self._limits, self._seconds)
             self._decoding[chunk.decoding] = chunk
 
@@ -234,6 +232,7 @@ class Flow:
         if self._timing is not None:
             self._timing.network += seconds
         chunk.decoding = chunk.decoded = chunk.naming = None
+        chunk.items = []  # those of a compressed archive hold their photos, and it may wait long for others
         self._done[chunk.number] = chunk
         return
 
@@ -249,9 +248,11 @@ class Flow:
         chunk.tries += 1
         if chunk.tries >= _TRIES:
             first, last = chunk.items[0].photo, chunk.items[-1].photo
+            cause = getattr(error, "cause", None)
+            lost = f"{type(error).__name__}. Has it enough memory and disk?"
             raise ClusterError(
                 f"the cluster has lost the same {len(chunk.items)} photos {chunk.tries} times ({first} to {last}), the "
-                f"last time so: {type(error).__name__}. Has it enough memory and disk?"
+                f"last time so: {cause if isinstance(cause, OSError) else lost}"
             ) from error
 
     def _cancel(self) -> None:

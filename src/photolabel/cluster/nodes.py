@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .. import remote as elsewhere
+from ..errors import PhotoUnavailableError
 from ..workers import Crew
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ def decode(
         elsewhere.check(url)  # what this machine lacks is no error of the photos
     crew = _crew(_ELSEWHERE if urls else 1, seconds)
     made = [each.result() for each in [crew.prepare(item, *recipes, limits=limits) for item in items]]
+    for each in made:
+        if isinstance(each.error, PhotoUnavailableError):  # another machine may have it, or this one later
+            raise OSError(f"{each.photo}: {each.error}")
     missing = tuple(
         item.path
         for item, each in zip(items, made, strict=True)
@@ -76,11 +80,14 @@ class Namer:
     def __init__(self) -> None:
         self._work: Work[Any] | None = None
 
-    def load(self, work: bytes, identity: dict[str, str | None]) -> str:
+    def load(self, work: bytes, identity: dict[str, str | None], version: str) -> str:
         """Load the network, from this machine's cache; return the version of photolabel here.
 
-        Not when it is made: what loading raises would come as an error of Ray's.
+        Where that is not the driver's `version`, nothing is loaded. Not when it is made: what loading raises would come
+        as an error of Ray's.
         """
+        if version != __version__:
+            return __version__
         # Our own driver's bytes: whoever can send others runs what he likes here anyway.
         self._work = pickle.loads(work)  # noqa: S301
         assert self._work is not None
@@ -107,6 +114,6 @@ def remote(ray: Any) -> tuple[Any, Any]:
     A task takes a processor. An actor takes none, as in the local pipeline, where decoders and network share all
     processors and the system divides them: a machine of one processor could have no decoder else.
     """
-    task = ray.remote(num_cpus=1, num_returns=2, max_retries=3)(decode)
+    task = ray.remote(num_cpus=1, num_returns=2, max_retries=0)(decode)
     actor = ray.remote(num_cpus=0, max_restarts=0, max_task_retries=0)(Namer)
     return task.options(name="photolabel: decode"), actor

@@ -74,7 +74,7 @@ class Team:
     def _begin(self, node: str) -> None:
         only_there = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         actor = self._actor.options(name=None, scheduling_strategy=only_there).remote()
-        self._workers.append(_Worker(node, actor, actor.load.remote(self._work, self._identity)))
+        self._workers.append(_Worker(node, actor, actor.load.remote(self._work, self._identity, __version__)))
 
     def loaded(self, reference: Any) -> None:
         """Take note that a network is loaded. Raises what loading raised there; one whose process died is given up."""

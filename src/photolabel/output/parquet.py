@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO
 
 from .. import extras
+from ..errors import UsageError
 from .texts import raw
 
 # What is held at once, and becomes a row group: records of a thousand labels are large.
@@ -32,15 +33,15 @@ def write(file: BinaryIO, lines: Iterable[bytes], labels: int) -> None:
 def table(lines: Iterable[bytes], *, beside: Mapping[str, Any]) -> Any:
     """Return records as an Arrow table, a row each, behind other columns of as many rows.
 
-    Raises `ValueError` where one of those has the name of a field of the record, and `MissingExtraError`.
+    Raises `UsageError` where one of those has the name of a field of the record, and `MissingExtraError`.
     """
     arrow = _pyarrow()
     schema = _schema(arrow)
     if both := sorted(set(beside) & set(schema.names)):
-        raise ValueError(f"the column {both[0]} is one that a record has.")
+        raise UsageError(f"the column {both[0]} is one that a record has. Call it otherwise, as by rename_columns.")
     made = arrow.Table.from_batches([batch(arrow, rows, schema) for rows in _batches(lines)], schema=schema)
     for place, (name, column) in enumerate(beside.items()):
-        values = column if isinstance(column, arrow.Array | arrow.ChunkedArray) else arrow.array(column)
+        values = column if isinstance(column, arrow.Array | arrow.ChunkedArray) else arrow.array(_plain(column))
         made = made.add_column(place, name, values)
     return made
 
@@ -117,6 +118,11 @@ def _schema(arrow: Any) -> Any:
             ("truth", arrow.struct([("index", whole), *known, ("rank", whole)])),
         ]
     )
+
+
+def _plain(column: Any) -> Any:
+    """What Arrow takes: of an array with more than one dimension, lists within lists."""
+    return column.tolist() if getattr(column, "ndim", 1) > 1 else column
 
 
 def _batches(lines: Iterable[bytes]) -> Iterator[list[dict[str, Any]]]:

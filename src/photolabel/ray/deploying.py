@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +18,7 @@ from ..server import Settings, create_app
 if TYPE_CHECKING:
     from ..classifier import Classifier
 
+_HEARD, _HEARS = 1 << 26, 5.0  # bytes and seconds of what is left of a request that is refused
 _PER_REPLICA = 8  # requests that a replica is to have at once, by which Serve reckons how many there should be
 
 
@@ -34,7 +38,44 @@ class _Asked:
         for model in self.models:
             loaded = loading.load(model, precision=self.precision, threads=self.threads, limits=limits)
             classifiers[loaded.model.name] = loaded
-        return create_app(classifiers, settings=self.settings)
+        return Heard(create_app(classifiers, settings=self.settings))
+
+
+class Heard:
+    """An ASGI application that hears a request out before it answers, within limits.
+
+    A refusal comes before its request's body is read. Whoever still sends then, through HAProxy, would see the
+    connection break rather than the refusal.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer a request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        whole = False
+
+        async def hear() -> Any:
+            nonlocal whole
+            message = await receive()
+            whole = whole or message["type"] != "http.request" or not message.get("more_body", False)
+            return message
+
+        async def hear_out() -> None:
+            left = _HEARD
+            while not whole and left > 0:
+                left -= len((await hear()).get("body", b""))
+
+        async def say(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(hear_out(), _HEARS)
+            await send(message)
+
+        await self._app(scope, hear, say)
 
 
 def deployment(arguments: dict[str, Any] | None = None) -> Any:
@@ -43,8 +84,8 @@ def deployment(arguments: dict[str, Any] | None = None) -> Any:
     `arguments` are those of that command, each of which may be a text: `model`, one or several joined by commas;
     `precision`; `threads` a replica, by default 1; `replicas`, by default 1, or `min_replicas` and `max_replicas`, of
     which there are as many as requests ask for; and any field of `server.Settings`, of which `hosts`, `origins` and
-    `api_keys` are joined by commas, and `workers` is 1 if not given. Routes, limits and answers are those of
-    `photolabel serve`; what HTTP itself may have is Serve's to limit.
+    `api_keys` are joined by commas, and `workers` is 1 if not given. A key may be in PHOTOLABEL_API_KEY instead.
+    Routes, limits and answers are those of `photolabel serve`; what HTTP itself may have is Serve's to limit.
 
     Raises `UsageError` for what makes no sense, and `MissingExtraError`.
     """
@@ -54,6 +95,10 @@ def deployment(arguments: dict[str, Any] | None = None) -> Any:
     models = tuple(filter(None, str(told.pop("model", "")).split(","))) or (None,)
     precision = str(told.pop("precision", "fp32"))
     threads = _whole("threads", told.pop("threads", 1))
+    if key := os.environ.get("PHOTOLABEL_API_KEY"):
+        if "api_keys" in told:
+            raise UsageError("api_keys and PHOTOLABEL_API_KEY: expected one of them.")
+        told["api_keys"] = (key,)
     options = _replicas(told)
     asked = _Asked(models=models, precision=precision, threads=threads, settings=_settings(told))
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import batch, loading
 from ..classifier import DEFAULT_TOP
-from ..errors import UsageError
+from ..errors import PhotoNotFoundError, UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from ..output import json_line, parquet
 from ..sources import Item
@@ -88,10 +88,7 @@ class Labeler:
         stream = batch.predictions(items, self._classifier, self._decoders, **self._asked)  # type: ignore[arg-type]
         with closing(stream):
             lines = [json_line(prediction.record()).encode("ascii") for prediction in stream]
-        try:
-            return parquet.table(lines, beside=columns)
-        except ValueError as error:
-            raise UsageError(f"{error} Call it otherwise, as by rename_columns.") from None
+        return parquet.table(lines, beside=columns)
 
     def close(self) -> None:
         """End the decoder and free the network."""
@@ -115,8 +112,11 @@ def _items(names: Any, data: Any) -> Iterator[Item]:
     photos = _plain(names if data is None else data)
     called = [""] * len(photos) if names is None else _plain(names)
     for name, photo in zip(called, photos, strict=True):
-        text = os.fsdecode(name)
-        yield Item(photo=text, path=text) if data is None else Item(photo=text, data=bytes(photo))
+        text = "" if name is None else os.fsdecode(name)
+        if photo is None:
+            yield Item(photo=text, error=PhotoNotFoundError("The row has no photo."))
+        else:
+            yield Item(photo=text, path=text) if data is None else Item(photo=text, data=bytes(photo))
 
 
 def _plain(column: Any) -> list[Any]:
