@@ -115,16 +115,17 @@ def beneath(folder: str) -> Iterator[str]:
             if not page.get("IsTruncated"):
                 return
             asked["ContinuationToken"] = page["NextContinuationToken"]
+    yield from (f"{scheme}://{name}" for name in _walked(store, f"{bucket}/{prefix}".rstrip("/")))
+
+
+def _walked(store: Any, folder: str) -> Iterator[str]:
+    """The objects of a folder, then those of the folders in it. fsspec's own walk leaves out what it may not see."""
     with _failing():
-        walk = store.walk(f"{bucket}/{prefix}", topdown=True, on_error="raise")
-    while True:
-        with _failing():
-            found = next(walk, None)
-        if found is None:
-            return
-        where, folders, files = found
-        folders.sort()
-        yield from (f"{scheme}://{where.rstrip('/')}/{name}" for name in sorted(files))
+        found = sorted((each["name"].strip("/"), each["type"]) for each in store.ls(folder, detail=True))
+    yield from (name for name, kind in found if kind == "file")
+    for name, kind in found:
+        if kind == "directory" and name != folder:
+            yield from _walked(store, name)
 
 
 def write(url: str, data: bytes, *, new: bool = False) -> None:

@@ -13,7 +13,7 @@ import os
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,6 +89,10 @@ class Parts:
         """How many photos are in files."""
         written = (each.result() for each in self._writing if each.done() and each.exception() is None)
         return self._done + sum(written)
+
+    def settle(self) -> None:
+        """Wait for the files that are being written, whatever comes of them."""
+        wait(self._writing)
 
     @staticmethod
     def check(place: Place) -> None:

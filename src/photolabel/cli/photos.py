@@ -12,7 +12,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Any
 
 from .. import images, remote, sources
-from ..errors import PhotoError, UsageError
+from ..errors import DownloadError, PhotoError, UsageError
 from ..progress import Watch
 from .streams import STDIN, standard_input
 
@@ -89,7 +89,10 @@ class Found:
     def _from_url(self, url: str) -> Iterator[str | Item]:
         try:
             with remote.opened(url) as stream:
-                yield from sources.listed(stream, name=url)
+                for source in sources.listed(stream, name=url):
+                    if isinstance(source, sources.Item) and source.photo == url:  # it broke off: it may not, next time
+                        raise DownloadError(f"--from {url}: {source.error}")
+                    yield source
         except OSError as error:
             raise UsageError(f"--from {url}: the list cannot be read: {error.strerror}.") from None
 

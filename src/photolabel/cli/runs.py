@@ -192,6 +192,8 @@ Failure: TypeAlias = ClusterError | StoreError | MissingExtraError
 
 def failed(error: Failure, kind: Kind, journal: Log | None, args: argparse.Namespace) -> Failure:
     """What to tell where one of `FAILURES` ends a run: also how to go on, where something is done."""
+    if isinstance(journal, batch.Parts):
+        journal.settle()
     return error if journal is None or not journal.done else type(error)(f"{error} {kept(journal, kind, args)}")
 
 
