@@ -187,8 +187,8 @@ def kills(args: argparse.Namespace) -> Section:
             say("kills", (f"{runs} runs", f"{dict(dead)}", f"{unequal} unequal"))
     about = (
         f"{runs} runs over {args.photos:,} photos each, in which {dead['workers']} random processes of Ray's that "
-        f"decode or name were killed, and {dead['nodes']} times a node with all that it had. Each run's records are compared "
-        "with those of the local pipeline."
+        f"decode or name were killed, and {dead['nodes']} times a node with all that it had. Each run's records "
+        "are compared with those of the local pipeline."
     )
     bar = Bar("runs that were not complete and equal", f"{unequal} of {runs}", "0", not unequal)
     return "A cluster: kills", [about], [bar]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from photolabel.classifier import Classifier, Prediction
 from photolabel.cluster import Cluster, flow, team
 from photolabel.errors import ClusterError, PhotoNotFoundError, UsageError
 from photolabel.naming import Naming
+from photolabel.prepared import prepare
 from photolabel.sources import Item
 from photolabel.teaching import backbone
 from photolabel.teaching.elsewhere import Elsewhere
@@ -343,6 +345,29 @@ def _without_credentials(real: Callable[..., Any]) -> Callable[..., Any]:
     return decode
 
 
+def test_how_far_it_is_is_among_ray_s_metrics(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ray.util import metrics
+
+    counted: list[tuple[str, float]] = []
+
+    class Counter:
+        def __init__(self, name: str, **_: object) -> None:
+            self.name = name
+
+        def inc(self, value: float) -> None:
+            counted.append((self.name, value))
+
+    monkeypatch.setattr(metrics, "Counter", Counter)
+    naming = Naming(classifier=classifier)
+    namer = flow.nodes.Namer()
+    assert namer.load(pickle.dumps(naming), naming.identity, photolabel.__version__) == photolabel.__version__
+    namer.name([prepare(item.path, *naming.recipes) for item in plant(tmp_path, 5)])
+    namer.name([])
+    assert counted == [("photolabel_photos", 5)]
+
+
 # -- what does not fit
 
 
@@ -424,9 +449,9 @@ def test_a_signal_ends_it_and_it_says_how_to_go_on(
     cluster: Any, tiny: Path, tmp_path: Path, stop: signal.Signals, code: int
 ) -> None:
     (tmp_path / "photos").mkdir()
-    plant(tmp_path / "photos", 1500)
+    plant(tmp_path / "photos", 300)
     run = photolabel_cli(
-        "photos", "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", f"--ray={cluster.address}",
+        *["photos"] * 60, "--model", str(tiny), "--threads", "1", "--output", "l.jsonl", f"--ray={cluster.address}",
         cwd=tmp_path,
     )  # fmt: skip
     journal = tmp_path / "l.jsonl.partial"

@@ -38,6 +38,7 @@ HEAVY = {
     "aiohttp": {"remote"},
     "botocore": {"remote"},
     "fsspec": {"remote"},
+    "gcsfs": {"remote"},
     "fastapi": {"server"},
     "starlette": {"server"},
     "uvicorn": {"server"},

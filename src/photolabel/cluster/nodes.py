@@ -79,6 +79,7 @@ class Namer:
 
     def __init__(self) -> None:
         self._work: Work[Any] | None = None
+        self._count: Any = None
 
     def load(self, work: bytes, identity: dict[str, str | None], version: str) -> str:
         """Load the network, from this machine's cache; return the version of photolabel here.
@@ -90,6 +91,10 @@ class Namer:
             return __version__
         # Our own driver's bytes: whoever can send others runs what he likes here anyway.
         self._work = pickle.loads(work)  # noqa: S301
+        from ray.util.metrics import Counter
+
+        # How far it is, for Ray's dashboard and whoever else reads its metrics.
+        self._count = Counter("photolabel_photos", description="Photos done, by machines that have photolabel at work.")
         assert self._work is not None
         self._work.check_same(identity)
         return __version__
@@ -100,6 +105,8 @@ class Namer:
         assert work is not None
         size = work.batch
         said = [each for start in range(0, len(prepared), size) for each in work(prepared[start : start + size])]
+        if said:
+            self._count.inc(len(said))
         return said, time.perf_counter() - begun
 
 

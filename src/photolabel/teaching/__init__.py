@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -113,6 +113,7 @@ def teach(
     held_there = None if held is None else held.survey()
     if earlier is not None and model is None and weights is None and classes is None:
         made = earlier.backbone(threads=threads, engine=engine)
+        again: Callable[[], backbone.Backbone]
         again = partial(elsewhere.added, earlier.path.absolute(), threads or available_threads(), engine)
         adding.check_options(earlier, layer=layer, recipe=recipe, views=views, precision=precision)
     else:
@@ -131,15 +132,17 @@ def teach(
             threads=threads,
             engine=engine,
         )
-        again = partial(
-            backbone.find,
-            **(backbone.again(model, weights=weights, classes=classes, recipe=recipe) if ray else {}),
-            layer=made.layer,
-            views=made.recipe.views,
-            precision=precision or "fp32",
-            threads=threads or available_threads(),
-            engine=engine,
-        )
+        if ray:
+            again = backbone.again(
+                made,
+                model,
+                weights=weights,
+                classes=classes,
+                recipe=recipe,
+                precision=precision or "fp32",
+                threads=threads,
+                engine=engine,
+            )
     if earlier is not None:
         adding.check_backbone(earlier.taught.origin, made)
     if tune is not None:
@@ -152,9 +155,8 @@ def teach(
         tuner = None
         if tune is not None:
             tuner = stack.enter_context(tuning.Tuner(tune, made, written, seed=seed))
-        work = batch.workplace(workers, seconds=seconds, stack=stack, ray=ray)
-        if isinstance(work, Cluster):
-            work = elsewhere.Elsewhere(cluster=work, find=again)
+        place = batch.workplace(workers, seconds=seconds, stack=stack, ray=ray)
+        work = elsewhere.Elsewhere(cluster=place, find=again) if isinstance(place, Cluster) else place
         step.counted(there, held_there)
         return lesson.teach(
             found,

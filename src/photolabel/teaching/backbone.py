@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import engine, graph, loading, metadata, models, store, weights
+from .. import engine as engines
 from ..errors import InvalidModelError, UsageError, WeightsMismatchError
 from ..graph import head
 from ..member import BATCH, Network, layer_before_classes
 from ..taught import Origin
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ..classifier import Classifier
@@ -173,13 +176,17 @@ def find(
 
 
 def again(
+    made: Backbone,
     model: str | os.PathLike[str] | None = None,
     *,
     weights: str | os.PathLike[str] | None = None,
     classes: str | os.PathLike[str] | None = None,
     recipe: str | None = None,
-) -> dict[str, str | os.PathLike[str] | None]:
-    """Return arguments of `find` by which another machine finds the same. Arguments and errors are those of `find`."""
+    precision: str = "fp32",
+    threads: int | None = None,
+    engine: str = "openvino",
+) -> Callable[[], Backbone]:
+    """Return what finds `made` again on another machine, and pickles. The other arguments are those of `find`."""
     try:
         found = loading.again(model, weights=weights, labels=classes, recipe=recipe)
     except WeightsMismatchError:
@@ -187,8 +194,19 @@ def again(
             raise
         # Those of the convolutions alone, of which only their file and the model's name are asked.
         named = models.fitting(Path(weights)).name if model is None else os.fspath(model)
-        found = {"model": named, "weights": Path(weights).absolute(), "labels": None, "recipe": recipe}
-    return {"classes": found.pop("labels"), **found}
+        found = {"model": named, "weights": Path(weights).absolute(), "labels": None}
+    return partial(
+        find,
+        found["model"],
+        weights=found["weights"],
+        classes=found["labels"],
+        recipe=recipe,
+        layer=made.layer,
+        views=made.recipe.views,
+        precision=precision,
+        threads=threads or engines.available_threads(),
+        engine=engine,
+    )
 
 
 def without_top(

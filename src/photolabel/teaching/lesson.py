@@ -11,9 +11,10 @@ import numpy as np
 
 from .. import taught
 from ..confidence import share
-from ..errors import TruthError
+from ..errors import TruthError, UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from . import adding, curve, doubts, familiar, figures, heads, saving, solving
+from .elsewhere import Elsewhere
 from .features import compute, parted
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .backbone import Backbone
     from .curve import Curve
     from .doubts import Mislabelled, Pair
-    from .elsewhere import Elsewhere
     from .epochs import Epoch
     from .examples import Example, Survey
     from .familiar import Familiar
@@ -188,6 +188,8 @@ def teach(
         adding.check_backbone(earlier.taught.origin, backbone)
     middle = judging = backbone.recipe.middle
     if tuner is not None:
+        if isinstance(decoders, Elsewhere):
+            raise UsageError("fine_tune: what is trained on is computed on the machine that trains.")
         learnt, held = tuner.look(
             (examples, most), (validation, most_validation), decoders, limits=limits, step=step.photo, timing=timing
         )
