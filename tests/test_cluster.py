@@ -183,13 +183,17 @@ def test_a_photo_that_takes_too_long_costs_one_error(cluster: Any, classifier: C
 def murdered(
     items: list[Item], classifier: Classifier, victims: tuple[bytes, ...], kills: int, seed: int
 ) -> tuple[list[Prediction], int]:
-    """The Predictions of a run of whose processes so many were killed, and how often photos were lost by it."""
+    """The Predictions of a run of whose processes so many were killed, and how often something was lost by it."""
     rng, done, dead, felt = random.Random(seed), threading.Event(), [0], [0]
-    real = flow.Flow._count
+    lost, died = flow.Flow._count, team.Team._died
 
     def count(self: Any, *arguments: Any) -> None:
         felt[0] += 1
-        real(self, *arguments)
+        lost(self, *arguments)
+
+    def see(self: Any, *arguments: Any) -> None:
+        felt[0] += 1
+        died(self, *arguments)
 
     def murder() -> None:
         while (dead[0] < kills or not felt[0]) and not done.wait(rng.uniform(0.05, 0.6)):
@@ -209,6 +213,7 @@ def murdered(
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(flow.Flow, "_count", count)
+            patch.setattr(team.Team, "_died", see)
             return remotely(slowly(), classifier), felt[0]
     finally:
         done.set()
