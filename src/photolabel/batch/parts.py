@@ -252,8 +252,8 @@ class Parts:
         """Nothing is left to remove, as there is of a journal."""
 
     def close(self) -> None:
-        """Let those files be finished that are being written, and others at the folder."""
-        self._writers.shutdown(wait=True, cancel_futures=True)
+        """Let those files be finished whose photos are done, few as they are, and others at the folder."""
+        self._writers.shutdown(wait=True)
         self._lock.close()
 
     def __enter__(self) -> Parts:
