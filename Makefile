@@ -58,7 +58,7 @@ bench: $(VENV)/installed-dev $(VENV)/browser  ## photos, processes, precisions, 
 	for bench in decode_memory.py reduced.py whole_process.py precisions.py "precisions.py --agreement" folders.py \
 		pipeline.py hard_folder.py evidence.py sureness.py views.py none_of_its_classes.py near_duplicates.py \
 		teaching.py feature_pace.py teaching_memory.py fine_tuning.py import_weights.py serving.py "serving.py --soak 10" \
-		page.py; do
+		page.py cluster.py; do
 		$(BIN)/python bench/$$bench || failed="$$failed $${bench}"
 	done
 	test -z "$$failed" || { echo "a bar was missed, or the bench failed:$$failed"; exit 1; }

@@ -667,3 +667,8 @@ def test_help_says_what_there_is() -> None:
     text = " ".join(verb.parser().format_help().split())
     for option in ("--labels FILE", "--protocol NAME", "--report DIR", "--predictions FILE", "--resume", "--every K"):
         assert option in text
+
+
+def test_a_folder_is_no_file_of_predictions(main: Main) -> None:
+    code, _, err = main("set", "--predictions", "x.jsonl/")
+    assert code == 2 and "expected a file to write" in err and err.count("\n") == 1
