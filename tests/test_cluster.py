@@ -252,6 +252,32 @@ def test_nothing_is_lost_or_doubled_when_a_node_is(cluster: Any, classifier: Cla
     assert there >= 2, "a node that came had a network"
 
 
+def test_photos_that_were_prepared_on_a_lost_node_are_prepared_again(
+    cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    items = plant(tmp_path, 700)
+    node = clusters.add(cluster)
+    real, gone, lost = flow.Flow._hand_out, [False], [0]
+
+    def hand_out(self: Any) -> None:
+        if not gone[0] and any(chunk.node == node.node_id for chunk in self._decoded):
+            cluster.remove_node(node, allow_graceful=False)
+            gone[0] = True
+        if gone[0]:
+            real(self)
+
+    def count(self: Any, chunk: Any, error: Exception) -> None:
+        lost[0] += 1
+        counted(self, chunk, error)
+
+    counted = flow.Flow._count
+    monkeypatch.setattr(flow.Flow, "_hand_out", hand_out)
+    monkeypatch.setattr(flow.Flow, "_count", count)
+    monkeypatch.setattr(flow, "_PHOTOS", 64)  # so large that they lie where they were made, and not with the driver
+    assert records(remotely(items, classifier)) == records(locally(items, classifier))
+    assert lost[0]
+
+
 def test_whoever_stops_leaves_nothing_at_work(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
     items = plant(tmp_path, 100)
     with Cluster() as there:

@@ -143,7 +143,11 @@ class Team:
 
 def raise_ours(error: Exception) -> None:
     """Raise what photolabel raised on another machine, and what is a mistake there; not what became of a process."""
+    from ray.exceptions import RayError
+
     cause = getattr(error, "cause", None)
+    if isinstance(cause, RayError):  # what a task was given is gone with its machine
+        return
     if isinstance(cause, PhotolabelError):
         raise cause from None
     if "No module named" in str(error) and "photolabel" in str(error):
