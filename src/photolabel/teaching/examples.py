@@ -42,11 +42,6 @@ class Example:
         """What a record calls it."""
         return self.item.photo
 
-    @property
-    def held(self) -> int:
-        """How many bytes of the photo the item itself holds."""
-        return self.item.held
-
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
