@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +22,10 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 # No test is timed: a machine may be busy with something else.
 hypothesis.settings.register_profile("photolabel", deadline=None)
 hypothesis.settings.load_profile("photolabel")
+
+# Tests interrupt processes that they start. Where a shell starts all this in the background, Ctrl-C is ignored by it, and
+# by all that it starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 
