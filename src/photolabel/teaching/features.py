@@ -89,10 +89,9 @@ def compute(
 
     `most` is how many there are (`Survey.photos`): so much room is made at once, and no more is used. `earlier` is
     what a network was taught before (`adding.earlier`), whose features must be kept still; one of these photos that is
-    not there any more is known by its name, where no other has the same. `beside` takes the maps of
-    an inner layer as well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step`
-    is called with each photo's name, and its error, when it is done. The same photos give the same numbers, whether
-    kept or computed.
+    not there any more is known by its name, where no other has the same. `beside` takes the maps of an inner layer as
+    well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step` is called with each
+    photo's name, and its error, when it is done. The same photos give the same numbers, whether kept or computed.
 
     Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
     TruthError for more photos than `most`, and what going through the examples raises.
