@@ -43,7 +43,7 @@ lint: $(VENV)/installed-dev  ## style and types
 docs: $(VENV)/installed-dev  ## write docs/cli.md from the command line itself
 	$(BIN)/python tools/make_cli_reference.py
 
-fuzz: $(VENV)/installed-dev  ## 100,000 mutated photos and answers, 50,000 weights files, 50,000 of HTTP, 2,000 by the schema, 200 kills of downloads, runs and savings
+fuzz: $(VENV)/installed-dev  ## mutate what is read, from photos to HTTP, and kill what writes
 	$(BIN)/python tools/fuzz_images.py --cases 50000
 	$(BIN)/python tools/fuzz_store.py --cases 50000
 	$(BIN)/python tools/fuzz_weights.py --cases 50000

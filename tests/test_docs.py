@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,3 +149,11 @@ def test_the_demo_names_every_sample() -> None:
 def test_no_page_speaks_of_a_machine() -> None:
     for page in PAGES:
         assert not re.search(r"(^|[^\w.])/(home|root|tmp|work)/", page.read_text("utf-8")), page.name
+
+
+def test_a_source_distribution_holds_what_the_tests_read() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    included = {*project["tool"]["hatch"]["build"]["targets"]["sdist"]["include"], "pyproject.toml"}  # always there
+    tests = "".join(path.read_text("utf-8") for path in (ROOT / "tests").rglob("*.py"))
+    read = {*re.findall(r'ROOT / "([\w.]+)"', tests)} - {".cache"}  # made here, and skipped where it is not
+    assert {"docs", "samples", "tools"} <= read <= included

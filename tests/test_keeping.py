@@ -373,7 +373,7 @@ def test_what_has_become_right_meanwhile_stays(known: models.Model, monkeypatch:
     record_path.unlink()
     found = keeping.leftovers()
     record_path.write_bytes(record)
-    monkeypatch.setattr(keeping, "leftovers", lambda **_: found)
+    monkeypatch.setattr(keeping.cleaning, "leftovers", lambda **_: found)
     assert keeping.clean() == ([], []) and path.exists()
 
 

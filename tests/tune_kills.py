@@ -63,6 +63,7 @@ def kill_tunings(folder: Path, network: Path, *, kills: int, seed: int) -> dict[
         "PHOTOLABEL_CACHE": str(folder / "cache"),
         "PHOTOLABEL_OFFLINE": "1",
         "KERAS_BACKEND": "jax",
+        "JAX_ENABLE_COMPILATION_CACHE": "false",  # in which a kill might leave half a function
     }
     process = subprocess.Popen(
         [sys.executable, "-c", NURSERY, str(TESTS)],

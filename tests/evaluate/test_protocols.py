@@ -12,7 +12,7 @@ from photolabel.cli import evaluate as verb
 from photolabel.errors import UsageError
 from photolabel.evaluate import protocols
 from photolabel.evaluate.protocols import PROTOCOLS
-from photolabel.recipes import CROP, CROP_BILINEAR, LITE2
+from photolabel.recipes import CROP, CROP_BILINEAR, LITE2, Recipe
 
 import oracle
 from conftest import ROOT
@@ -115,7 +115,7 @@ def test_sides_are_in_proportion_to_the_input() -> None:
 
 @pytest.mark.parametrize("recipe", [CROP, CROP_BILINEAR, LITE2, oracle.TINY_RECIPE], ids=str)
 @pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "keras"])
-def test_every_protocol_fits_every_recipe_that_crops(name: str, recipe: models.Recipe) -> None:
+def test_every_protocol_fits_every_recipe_that_crops(name: str, recipe: Recipe) -> None:
     found = PROTOCOLS[name]
     for way in found.views.split("+"):
         replace(recipe, views=way, scales=found.scales(recipe.size))  # type: ignore[arg-type]

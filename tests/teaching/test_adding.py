@@ -14,7 +14,7 @@ from test_features import Counted
 import photolabel
 from photolabel import metadata, store
 from photolabel.classifier import Classifier
-from photolabel.errors import InvalidModelError, UsageError, WeightsMismatchError
+from photolabel.errors import InvalidModelError, PhotoNotFoundError, UsageError, WeightsMismatchError
 from photolabel.teaching import adding, examples
 from photolabel.teaching.backbone import Backbone
 from photolabel.teaching.features import compute
@@ -84,6 +84,45 @@ def test_corrections_come_as_a_table(classifier: Classifier, photos: Path, out: 
     row = found.photos.index("grass/001.png")
     assert found.names[row] == "röd" and found.names.count("röd") == 6
     assert sum(each.index == LABELS.index("röd") for each in known(found, LABELS)) == 6
+
+
+def test_corrections_call_photos_that_are_not_there_as_the_file_does(
+    classifier: Classifier, photos: Path, out: Path, tmp_path: Path
+) -> None:
+    """What is said to be doubted is called so; where a name is that of two photos, or of none, neither is meant."""
+    put(photos / "deeper" / "grass" / "001.png", (photos / "grass" / "001.png").read_bytes() + b"another")
+    twice = tmp_path / "twice.onnx"
+    taught_by(twice, photos, classifier)
+    shutil.rmtree(photos)
+    rows = "grass/001.png,röd\ngrass/002.png,röd\nröd/001.png,röd\nröd/999.png,grass\n"
+    table = put(tmp_path / "elsewhere" / "t.csv", rows)
+    for path, corrected, missing in (
+        (out, ("grass/001.png", "grass/002.png"), ["999.png"]),
+        (twice, ("grass/002.png",), ["001.png", "999.png"]),
+    ):
+        before = adding.earlier(path)
+        listed = examples.find(table=table, before=[each.name for each in before.examples])
+        counted = Counted()
+        with Backbone.of(classifier).open() as running:
+            found = compute(listed, running, counted, most=4, earlier=before)
+        assert found.corrected == corrected and found.known == 1
+        assert [Path(each.photo).name for each in found.failures] == missing
+        assert {type(each.error) for each in found.failures} == {PhotoNotFoundError}
+        assert len(found.photos) == len(before.examples) and found.names.count("röd") == 5 + len(corrected)
+
+
+def test_a_photo_that_lies_where_a_table_says_is_that_one(
+    classifier: Classifier, photos: Path, out: Path, tmp_path: Path
+) -> None:
+    """A new photo of an old name is new, also beside a table of corrections."""
+    photo(tmp_path / "new" / "grass" / "001.png", (1, 2, 3), 5)
+    table = put(tmp_path / "new" / "t.csv", "grass/001.png,röd\n")
+    before = adding.earlier(out)
+    listed = examples.find(table=table, before=[each.name for each in before.examples])
+    with Backbone.of(classifier).open() as running:
+        found = compute(listed, running, Counted(), most=1, earlier=before)
+    assert found.corrected == () and len(found.photos) == 16 and not found.failures
+    assert found.photos[-1] == str(table.parent / "grass" / "001.png")
 
 
 @pytest.mark.parametrize("first", ["grass", "r\u00f6d"])

@@ -96,6 +96,20 @@ def test_it_describes_itself(network: Path, photos: Path, tiny: Path) -> None:
     assert len(listed) == 30 and listed[0].name == "blue sky/000.png" and listed[0].index == 0
 
 
+def test_what_is_taught_again_and_again_does_not_tell_of_each_time(network: Path, photos: Path, tmp_path: Path) -> None:
+    """Only the network under the head is in the file, and so in the words that say where it comes from."""
+    sources = [models.read(network).source]
+    path = network
+    for name in ("second", "third"):
+        with photolabel.load(path) as made:
+            again = taught_by(tmp_path / f"{name}.onnx", photos, made)
+        sources.append(again.source)
+        path = tmp_path / f"{name}.onnx"
+    assert [each.count("a head taught on layer") for each in sources] == [1, 1, 1]
+    assert sources[1].partition(" of ")[2].startswith(f"{network.stem}, sha256:")
+    assert len({each.rpartition(": ")[2] for each in sources}) == 1
+
+
 def test_the_same_gives_the_same_bytes(classifier: Classifier, photos: Path, tmp_path: Path) -> None:
     one, other = tmp_path / "1" / "pets.onnx", tmp_path / "2" / "pets.onnx"
     for path in (one, other):

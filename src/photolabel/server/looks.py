@@ -8,10 +8,10 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from ..classifier import DEFAULT_TOP
-from . import forms, queries, schemas
+from . import forms, queries
 from .batching import Asked
 from .closer import Why
-from .routes import answered, explained
+from .routes import answered, explained, of_photos
 
 if TYPE_CHECKING:
     from .service import Service
@@ -32,15 +32,7 @@ def router(service: Service) -> APIRouter:
         EXPLAIN,
         summary="Say where in a photo the evidence for a name is",
         description="The photo's record, and beside it the evidence: a map, and the box round the most of it.",
-        response_class=Response,
-        responses={
-            200: schemas.answers("Explained", "The photo's record, with the evidence."),
-            **schemas.refusals(404, 429),
-        },
-        openapi_extra={
-            "parameters": [each.openapi() for each in of_evidence],
-            "requestBody": schemas.photo_body(forms.FIELD),
-        },
+        **of_photos("Explained", "The photo's record, with the evidence.", of_evidence),
     )
     async def explain(request: Request) -> Response:
         asked = queries.read(request.query_params.multi_items(), of_evidence)
@@ -52,15 +44,7 @@ def router(service: Service) -> APIRouter:
         LOOK,
         summary="Say what a network gets to see of a photo",
         description="Its very pixels, where they are in the photo, and what is odd about them. No network runs.",
-        response_class=Response,
-        responses={
-            200: schemas.answers("Look", "What the network gets."),
-            **schemas.refusals(404, 429),
-        },
-        openapi_extra={
-            "parameters": [each.openapi() for each in of_model],
-            "requestBody": schemas.photo_body(forms.FIELD),
-        },
+        **of_photos("Look", "What the network gets.", of_model),
     )
     async def look(request: Request) -> Response:
         asked = queries.read(request.query_params.multi_items(), of_model)
@@ -75,15 +59,7 @@ def router(service: Service) -> APIRouter:
         EMBED,
         summary="Give what an inner layer of a network makes of a photo",
         description="Photos that show alike things have numbers alike.",
-        response_class=Response,
-        responses={
-            200: schemas.answers("Features", "The layer's numbers."),
-            **schemas.refusals(404, 429),
-        },
-        openapi_extra={
-            "parameters": [each.openapi() for each in of_layer],
-            "requestBody": schemas.photo_body(forms.FIELD),
-        },
+        **of_photos("Features", "The layer's numbers.", of_layer),
     )
     async def embed(request: Request) -> Response:
         asked = queries.read(request.query_params.multi_items(), of_layer)

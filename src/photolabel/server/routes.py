@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
@@ -32,15 +32,7 @@ def router(service: Service) -> APIRouter:
     @made.post(
         CLASSIFY,
         summary="Name what is in a photo",
-        response_class=Response,
-        responses={
-            200: schemas.answers("Record", "The photo's record."),
-            **schemas.refusals(404, 429),
-        },
-        openapi_extra={
-            "parameters": [each.openapi() for each in of_one],
-            "requestBody": schemas.photo_body(forms.FIELD),
-        },
+        **of_photos("Record", "The photo's record.", of_one),
     )
     async def classify(request: Request) -> Response:
         asked = queries.read(request.query_params.multi_items(), of_one)
@@ -59,15 +51,7 @@ def router(service: Service) -> APIRouter:
         BATCH,
         summary="Name what is in several photos",
         description="One record each, in their order; of a photo that cannot be classified, one that says why.",
-        response_class=Response,
-        responses={
-            200: schemas.answers("Records", "The photos' records."),
-            **schemas.refusals(404, 429),
-        },
-        openapi_extra={
-            "parameters": [each.openapi() for each in of_photo],
-            "requestBody": schemas.photos_body(forms.FIELD, settings.files),
-        },
+        **of_photos("Records", "The photos' records.", of_photo, most=settings.files),
     )
     async def classify_batch(request: Request) -> Response:
         asked = queries.read(request.query_params.multi_items(), of_photo)
@@ -84,10 +68,7 @@ def router(service: Service) -> APIRouter:
         MODELS,
         summary="List the models that answer here",
         response_class=Response,
-        responses={
-            200: schemas.answers("Models", "The models."),
-            **schemas.refusals(),
-        },
+        responses={200: schemas.answers("Models", "The models."), **schemas.refusals()},
     )
     async def models(request: Request) -> Response:
         queries.read(request.query_params.multi_items(), [])
@@ -97,10 +78,7 @@ def router(service: Service) -> APIRouter:
         LABELS,
         summary="List the classes of a model",
         response_class=Response,
-        responses={
-            200: schemas.answers("Labels", "The classes, in order."),
-            **schemas.refusals(404),
-        },
+        responses={200: schemas.answers("Labels", "The classes, in order."), **schemas.refusals(404)},
         openapi_extra={"parameters": [each.openapi() for each in of_model]},
     )
     async def labels(request: Request) -> Response:
@@ -108,6 +86,21 @@ def router(service: Service) -> APIRouter:
         return Response(service.labels(service.named(asked["model"])), media_type=schemas.JSON)
 
     return made
+
+
+def of_photos(
+    answer: str, description: str, parameters: Iterable[queries.Parameter], *, most: int | None = None
+) -> dict[str, Any]:
+    """Return what a route that takes a photo, or `most` in a form, is declared with, beside what it does.
+
+    `answer` is the component that a 200 is, and `description` says what that tells.
+    """
+    body = schemas.photo_body(forms.FIELD) if most is None else schemas.photos_body(forms.FIELD, most)
+    return {
+        "response_class": Response,
+        "responses": {200: schemas.answers(answer, description), **schemas.refusals(404, 429)},
+        "openapi_extra": {"parameters": [each.openapi() for each in parameters], "requestBody": body},
+    }
 
 
 def _asked(asked: dict[str, Any]) -> Asked:

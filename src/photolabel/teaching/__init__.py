@@ -107,7 +107,9 @@ def teach(
             )
         checkpoint.check(written, resume=resume)
     earlier = None if add is None else adding.earlier(Path(add))
-    found = examples.find(listed, table=labels, include=include, exclude=exclude, limits=limits)
+    found = examples.find(
+        listed, table=labels, include=include, exclude=exclude, limits=limits, before=_photos_before(earlier)
+    )
     there = found.survey(alone=earlier is None)
     held = None if validation is None else _validation(validation, limits, {*there.classes, *_before(earlier)})
     held_there = None if held is None else held.survey()
@@ -206,6 +208,10 @@ def _tuning(
 
 def _before(earlier: adding.Earlier | None) -> tuple[str, ...]:
     return () if earlier is None else earlier.labels
+
+
+def _photos_before(earlier: adding.Earlier | None) -> tuple[str, ...]:
+    return () if earlier is None else tuple(each.name for each in earlier.examples)
 
 
 def _validation(given: str | os.PathLike[str], limits: Limits, classes: set[str]) -> examples.Examples:

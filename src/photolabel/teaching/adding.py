@@ -11,7 +11,6 @@ from ..errors import InvalidModelError, UsageError, WeightsMismatchError
 from ..member import Network
 from ..taught import Known, Origin, Taught
 from .backbone import Backbone
-from .saving import source_of
 
 if TYPE_CHECKING:
     from ..models import Model
@@ -45,9 +44,8 @@ class Earlier:
                 f"{self.path}: it was made into 8-bit integers after it was taught. Add to the one that it was made "
                 "from, or teach anew, with all photos."
             )
-        source = self.model.source.removeprefix(source_of(origin))
         found = Backbone(
-            model=replace(self.model, name=origin.name, source=source),
+            model=replace(self.model, name=origin.name),
             network=Network(path=self.path, precision=origin.precision, threads=threads, runtime=engine),
             layer=origin.layer,
             recipe=origin.recipe,

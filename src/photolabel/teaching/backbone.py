@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import engine, graph, loading, metadata, models, store, weights
+from .. import engine, graph, loading, metadata, models, store, taught, weights
 from .. import engine as engines
 from ..errors import InvalidModelError, UsageError, WeightsMismatchError
 from ..graph import head
@@ -87,6 +87,15 @@ class Backbone:
         stored = metadata.read(self.network.path).get("photolabel.precision")
         return "int8" if stored == "int8" else self.network.precision
 
+    @property
+    def source(self) -> str:
+        """Where it comes from, in words. A head that was taught on it before is no part of it, and not told of.
+
+        Raises `InvalidModelError` for a file whose description is broken.
+        """
+        before = taught.parse(metadata.read(self.network.path))  # no head is ever taught on another one
+        return self.model.source if before is None else self.model.source.removeprefix(source_of(before.origin))
+
     def open(self) -> Opened:
         """Return it ready to run; close it, or use it in a `with` block. Raises UsageError for a layer not there."""
         return Opened(self)
@@ -125,6 +134,11 @@ class Opened:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def source_of(origin: Origin) -> str:
+    """Return the words that a taught network's source begins with, before that of the network under it."""
+    return f"a head taught on layer {origin.layer} of {origin.name}, {origin.network}: "
 
 
 def find(

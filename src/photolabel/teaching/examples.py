@@ -42,11 +42,6 @@ class Example:
         """What a record calls it."""
         return self.item.photo
 
-    @property
-    def held(self) -> int:
-        """How many bytes of the photo the item itself holds."""
-        return self.item.held
-
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
@@ -84,9 +79,10 @@ class Examples:
         exclude: Sequence[str],
         limits: Limits,
         classes: Collection[str] | None,
+        before: Collection[str],
     ) -> None:
         self._given, self._table, self._limits = given, table, limits
-        self._include, self._exclude, self._classes = include, exclude, classes
+        self._include, self._exclude, self._classes, self._before = include, exclude, classes, before
         self._choice = Choice.of(include, exclude, Counter())  # a pattern that makes no sense is said at once
 
     def __iter__(self) -> Iterator[Example]:
@@ -129,10 +125,11 @@ class Examples:
         if listed is not None and not self._given:
             folder = os.path.dirname(self._table or "")  # noqa: PTH120
             for name, label in listed.entries():
-                path = os.path.join(folder, name)  # noqa: PTH118  # as the table has it
-                if "\\" in name and not os.path.lexists(path):  # a table that was made on Windows
-                    path = os.path.join(folder, name.replace("\\", "/"))  # noqa: PTH118
-                yield self._of_known_class(Example(item=Item(photo=path, path=path), name=label))
+                path, plain = os.path.join(folder, name), name.replace("\\", "/")  # noqa: PTH118  # as the table has it
+                if plain != name and not os.path.lexists(path):  # a table that was made on Windows
+                    path = os.path.join(folder, plain)  # noqa: PTH118
+                photo = plain if plain in self._before and not os.path.lexists(path) else path
+                yield self._of_known_class(Example(item=Item(photo=photo, path=path), name=label))
             return
         for number, source in enumerate(self._given):
             top = None if isinstance(source, Item) else os.fsdecode(source)
@@ -179,13 +176,15 @@ def find(
     exclude: Iterable[str] = (),
     limits: Limits = DEFAULT_LIMITS,
     classes: Collection[str] | None = None,
+    before: Collection[str] = (),
 ) -> Examples:
     """Return the photos of the sources `given`, as of `sources.find`, with the names of their classes.
 
     A photo's folder names its class. With a `table` of path,label its rows do, by the ends of the photos' paths;
     without any sources the table says which photos there are, by paths from its own folder on. `classes` are those that
-    there may be, for photos to check by. Names are normalised (NFC) and stripped of blanks around them; they have 1 to
-    100 printable characters.
+    there may be, for photos to check by. `before` are the names of photos that were taught earlier: by such a name a
+    table may mean one that does not lie where the table says. Names of classes are normalised (NFC) and stripped of
+    blanks around them; they have 1 to 100 printable characters.
 
     Raises UsageError for arguments that make no sense; going through the Examples raises TruthError for a table that is
     broken, and for a photo whose class cannot be told.
@@ -197,7 +196,9 @@ def find(
         raise UsageError(f"expected photos to learn from. {_ADVICE}.")
     if not listed and (include or exclude):
         raise UsageError("include and exclude are for photos in folders; here a table says which photos there are.")
-    return Examples(listed, None if table is None else Path(table), include, exclude, limits, classes)
+    return Examples(
+        listed, None if table is None else Path(table), include, exclude, limits, classes, frozenset(before)
+    )
 
 
 def class_name(text: str) -> str:

@@ -6,7 +6,7 @@ A photo whose features are kept is read and hashed, no more. All others are deco
 from __future__ import annotations
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..batch import Decoders, Timing, through
-from ..errors import PhotoError, PhotoUnreadableError, TruthError, UsageError
+from ..errors import PhotoError, PhotoNotFoundError, PhotoUnreadableError, TruthError, UsageError
 from ..images import DEFAULT_LIMITS, Limits
 from ..prepared import File, Prepared
 from ..sources import Item
@@ -90,11 +90,12 @@ def compute(
     """Return the features of all examples.
 
     `most` is how many there are (`Survey.photos`): so much room is made at once, and no more is used. `earlier` is
-    what a network was taught before (`adding.earlier`), whose features must be kept still. With `Elsewhere` for
-    `decoders` it is done on a cluster, whose machines open the backbone for themselves. `beside` takes the maps of an
-    inner layer as well, where `running` is an `activations.Opened`; then a photo is known if both are kept. `step` is
-    called with each photo's name, and its error, when it is done. The same photos give the same numbers, whether kept
-    or computed, here or elsewhere.
+    what a network was taught before (`adding.earlier`), whose features must be kept still; one of these photos that is
+    not there any more is known by its name, where no other has the same. With `Elsewhere` for `decoders` it is done on
+    a cluster, whose machines open the backbone for themselves. `beside` takes the maps of an inner layer as well, where
+    `running` is an `activations.Opened`; then a photo is known if both are kept. `step` is called with each photo's
+    name, and its error, when it is done. The same photos give the same numbers, whether kept or computed, here or
+    elsewhere.
 
     Raises UsageError for a layer that gives no numbers and where features of `earlier` are not kept any more, and
     TruthError for more photos than `most`, and what going through the examples raises.
@@ -161,6 +162,8 @@ class _Run:
             )
         self._names = [] if earlier is None else [earlier.labels[each.index] for each in known]
         self._photos = [each.name for each in known]
+        twice = {name for name, count in Counter(self._photos).items() if count > 1}
+        self._earlier = {name: row for row, name in enumerate(self._photos) if name and name not in twice}
         self._asks = not kept.empty  # else there is nothing to hash photos for beforehand
         self._done: dict[bytes, int] = {}  # digest -> the row in which its features are; filled
         self._coming = self._answered = len(known)
@@ -241,6 +244,8 @@ class _Run:
             return None
         try:
             data = item.read(self._limits)
+        except PhotoNotFoundError:
+            return self._gone(item, place)
         except PhotoError:  # whoever decodes it will say so
             return None
         hashed = hashlib.sha256(data)
@@ -249,6 +254,14 @@ class _Run:
             return None
         self._numbers[place], self._prints[place] = found.numbers, found.fingerprint
         return File(sha256=hashed.hexdigest(), bytes=len(data))
+
+    def _gone(self, item: Item, place: int) -> File | None:
+        """Put the features of a photo that is not there in its row, if it is called as just one taught earlier."""
+        row = self._earlier.get(item.photo)
+        if row is None or self._beside is not None:
+            return None
+        self._numbers[place], self._prints[place] = self._numbers[row], self._prints[row]
+        return File(sha256=self._digests[row].hex(), bytes=0)
 
     # -- in the thread that runs the network
 

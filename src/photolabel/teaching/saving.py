@@ -14,7 +14,8 @@ from .. import engine, graph, images, metadata, models, taught, writing
 from ..errors import InvalidModelError, UsageError
 from ..graph.head import digest, with_head
 from ..labels import Label
-from ..taught import KEY_BYTES, Known, Origin, Taught
+from ..taught import KEY_BYTES, Known, Taught
+from .backbone import source_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -120,11 +121,6 @@ def check_head(running: Opened) -> None:
     )
 
 
-def source_of(origin: Origin) -> str:
-    """Return the words that a taught network's source begins with, before that of the network under it."""
-    return f"a head taught on layer {origin.layer} of {origin.name}, {origin.network}: "
-
-
 def known(photos: Sequence[str], truth: NDArray[np.intp], digests: Sequence[bytes]) -> list[Known]:
     """Return photos as a network's file lists them: each content once, in their order.
 
@@ -147,7 +143,7 @@ def _described(out: Path, backbone: Backbone, labels: Sequence[str]) -> dict[str
         name=out.stem if out.stem.isprintable() and 1 <= len(out.stem) <= 100 else "taught",
         recipes=(recipe, *(each for each in model.recipes if each.name != recipe.name)),
         labels=tuple(Label(index, None, label) for index, label in enumerate(labels)),
-        source=f"{source_of(backbone.origin)}{model.source}",
+        source=f"{source_of(backbone.origin)}{backbone.source}",
         licence=model.licence,
     )
     stored = metadata.read(backbone.network.path)

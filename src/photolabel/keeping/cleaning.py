@@ -1,7 +1,7 @@
-"""What lies in the cache: list it, import into it, remove from it, clean it.
+"""What can go from the cache: a model's files, and what belongs to no model.
 
-To list is quick: sizes and records are looked at, no file is hashed. What is removed is removed under the store's
-locks, so that nothing goes that another process is making. Keras' own folder and what is bundled are never touched.
+What is removed is removed under the store's locks, so that nothing goes that another process is making. Keras' own
+folder and what is bundled are never touched.
 """
 
 from __future__ import annotations
@@ -11,27 +11,17 @@ import os
 import re
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from . import artefacts, engine, foreign, graph, models
-from .errors import (
-    BusyError,
-    CacheUnwritableError,
-    InvalidModelError,
-    MissingWeightsError,
-    UnknownModelError,
-    UsageError,
-)
-from .models import Model
-from .records import CHUNK
-from .store import Store, is_name
+from .. import artefacts, engine, models
+from ..errors import BusyError, CacheUnwritableError, UnknownModelError, UsageError
+from ..store import Store, is_name
+from .listing import ARTEFACT, entries, files_of, is_keras, listed, sized
 
-State = Literal["yes", "Keras' copy", "changed", "no"]
-_ARTEFACT = re.compile(r"(?P<model>.+)-[0-9a-f]{16}(-int8)?\.onnx")
 _TEMPORARY = re.compile(r"(?P<name>.+?)(\.record\.json)?\.[0-9]+-[0-9a-f]{8}\.tmp")
 _PARTIAL = re.compile(r"(?P<name>.+?)(?P<private>\.[0-9a-f]{8})?\.partial")
 _RECORD = ".record.json"
@@ -40,45 +30,6 @@ _AT_WORK = 3600.0  # seconds without a change after which what no lock protects 
 _FORGOTTEN = 30 * 86400.0  # seconds: a digest records no path, so only its age says that nobody may need it
 # Of the cache, each with a keeper of its own.
 _FOLDERS = ("activations", "calibrations", "digests", "features", "imported", "runs", "undo")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A model and what it takes on this machine.
-
-    `here` is "changed" where the file is not the one on record: it is hashed, and if need be made again, at the next
-    use. `files` are all its files in the cache with their sizes in bytes; a bundled file counts, Keras' copy does not.
-    `model` is None for an imported file that cannot be read any more; then `problem` says why.
-    """
-
-    name: str
-    kind: Literal["known", "bundled", "imported"]
-    here: State
-    files: tuple[tuple[Path, int], ...]
-    model: Model | None
-    problem: str | None = None
-
-    @property
-    def size(self) -> int:
-        """Bytes on disk."""
-        return sum(size for _, size in self.files)
-
-    def record(self) -> dict[str, Any]:
-        """Return plain values, ready for JSON."""
-        model = self.model
-        return {
-            "name": self.name,
-            "kind": self.kind,
-            "installed": self.here in ("yes", "Keras' copy"),
-            "here": self.here,
-            "bytes": self.size,
-            "files": [{"path": str(path), "bytes": size} for path, size in self.files],
-            "accuracy": dict(vars(model.accuracy)) if model and model.accuracy else None,
-            "recipes": [recipe.name for recipe in model.recipes] if model else [],
-            "licence": model.licence if model else None,
-            "source": model.source if model else None,
-            "problem": self.problem,
-        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,152 +47,6 @@ class Leftover:
         return {"path": str(self.path), "bytes": self.size, "why": self.why, "removable": self.removable}
 
 
-def entries() -> list[Entry]:
-    """Return the known models and the imported ones, with what they take on this machine."""
-    found = [_known(model) for model in models.known().values()]
-    return found + [_imported(name) for name in models.own()]
-
-
-def _known(model: Model) -> Entry:
-    cache = Store()
-    files = _files(cache, model.name)
-    if model.weights is None:
-        assert model.path
-        files = [model.path, *files]
-        return Entry(name=model.name, kind="bundled", here="yes", files=_sized(files), model=model)
-    names = (artefacts.published_name(model), model.weights.name)
-    here: State = "no"
-    if any(cache.recorded(name) for name in names):
-        here = "yes"
-    elif artefacts.others_copy(model):
-        here = "Keras' copy"
-    elif any(os.path.lexists(cache.path(name)) for name in names):
-        here = "changed"
-    return Entry(name=model.name, kind="known", here=here, files=_sized(files), model=model)
-
-
-def _imported(name: str) -> Entry:
-    kept = models.own_store()
-    file = models.own_file(name)
-    here: State = "yes" if kept.recorded(file) else "changed"
-    model = problem = None
-    try:
-        model = replace(models.read(kept.path(file)), name=name)
-    except InvalidModelError as error:
-        problem = str(error)
-    files = [kept.path(file), *_files(Store(), name)]
-    return Entry(name=name, kind="imported", here=here, files=_sized(files), model=model, problem=problem)
-
-
-def _files(cache: Store, name: str) -> list[Path]:
-    """The files of the model `name` in the cache itself: artefacts, compiled networks, a download; no unknown ones."""
-    found = []
-    model = models.known().get(name)
-    download = model.weights.name if model and model.weights and not _is_keras(cache) else None
-    for path in _listed(cache.folder):
-        artefact, blob = _ARTEFACT.fullmatch(path.name), engine.BLOB_NAME.fullmatch(path.name)
-        stem = artefact or (blob and _ARTEFACT.fullmatch(f"{blob['stem']}.onnx"))
-        if (stem and stem["model"] == name) or (blob and blob["stem"] == name) or path.name == download:
-            found.append(path)
-    return found
-
-
-def _is_keras(cache: Store) -> bool:
-    """Whether somebody made Keras' folder our cache: then its downloads are Keras'."""
-    return artefacts.is_anothers(cache.folder)
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:  # not there yet, or not ours to read
-        return []
-
-
-def _sized(paths: Iterable[Path]) -> tuple[tuple[Path, int], ...]:
-    sized = []
-    for path in paths:
-        with suppress(OSError):  # another process has just removed it
-            sized.append((path, path.lstat().st_size))
-    return tuple(sized)
-
-
-# -- import
-
-
-def bring(
-    name: str,
-    path: Path,
-    *,
-    model: str | None = None,
-    labels: str | os.PathLike[str] | None = None,
-    recipe: str | os.PathLike[str] | None = None,
-) -> Path:
-    """Keep a file of the user's as the model `name`; return where. What it was made from may go.
-
-    The file is an ONNX file that describes itself, or one that does not, with its `labels` and the `recipe` of its
-    input as in `photolabel.load`, or weights for the known network `model` (default: what the file says itself, or else
-    vgg16). Raises
-    `UsageError` for a name that is taken, and the `ModelError` of whatever is wrong with the file.
-    """
-    kept, file = models.own_store(), models.own_file(name)
-    if os.path.lexists(kept.path(file)):
-        raise UsageError(f"there is a model {name} already. Remove it first (photolabel models remove {name}).")
-    if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
-        raise MissingWeightsError(f"{path}: no such file.")
-    if labels is not None:
-        if model is not None:
-            raise UsageError("labels are for an ONNX file, which has its own network: there is no --model to choose.")
-        network = foreign.describe(path, labels_file=labels, recipe=recipe)
-        foreign.bring(network, name, into=kept, file=file)
-        return kept.path(file)
-    if recipe is not None:
-        raise UsageError("a recipe goes with --labels, for an ONNX file that does not describe itself.")
-    if path.suffix.lower() == ".onnx" or _describes_itself(path):
-        if model is not None:
-            raise UsageError(f"{path} is an ONNX file: it has its own network, so there is no --model to choose.")
-        _copy(kept, file, path)
-        return kept.path(file)
-    known = models.known().get(model) if model else models.described(path) or models.known()["vgg16"]
-    if known is None or known.spec is None:
-        able = ", ".join(each.name for each in models.known().values() if each.spec)
-        raise UsageError(f"--model {model}: weights can be given to one of {able}.")
-    artefacts.import_weights(replace(known, name=name), path, into=kept, name=file)
-    return kept.path(file)
-
-
-def _describes_itself(path: Path) -> bool:
-    try:
-        models.read(path)
-    except InvalidModelError:
-        return False
-    return True
-
-
-def _copy(kept: Store, file: str, path: Path) -> None:
-    with kept.create(file) as copy:
-        try:
-            with path.open("rb") as source:
-                while data := source.read(CHUNK):
-                    copy.write(data)
-        except OSError as error:
-            raise InvalidModelError(f"{path}: cannot be read: {error.strerror}.") from None
-        check_file(copy.temporary, shown=path)
-
-
-def check_file(path: Path, *, shown: Path | str) -> Model:
-    """Return the model in a stranger's file, its network checked too. Errors call the file `shown`."""
-    try:
-        model = models.read(path)
-        graph.check(path)
-    except InvalidModelError as error:
-        raise InvalidModelError(str(error).replace(str(path), str(shown))) from None
-    return model
-
-
-# -- remove and clean
-
-
 def remove(name: str) -> list[tuple[Path, int]]:
     """Remove the files of a model from the cache; return them with their sizes.
 
@@ -249,10 +54,10 @@ def remove(name: str) -> list[tuple[Path, int]]:
     while another process is at work on one of them.
     """
     cache, kept = Store(), models.own_store()
-    todo = [(cache, path) for path in _files(cache, name)]
+    todo = [(cache, path) for path in files_of(cache, name)]
     if name in models.known():
         weights = models.known()[name].weights
-        if weights and not _is_keras(cache):
+        if weights and not is_keras(cache):
             partial = cache.path(f"{weights.name}").with_name(f"{weights.name}.partial")
             todo += [(cache, partial)] if os.path.lexists(partial) else []
     else:
@@ -266,7 +71,7 @@ def remove(name: str) -> list[tuple[Path, int]]:
         names = [(store, path.name.removesuffix(".partial")) for store, path in todo]
         for store, base in names:
             held.enter_context(store.lock(base, wait=False))
-        freed = list(_sized(path for _, path in todo))
+        freed = list(sized(path for _, path in todo))
         for store, base in names:
             store.remove(base)
     return freed
@@ -297,7 +102,7 @@ def unknown() -> list[Leftover]:
     known = {path for entry in entries() for path, _ in entry.files}
     found = []
     for store in (Store(), models.own_store()):
-        for path in _listed(store.folder):
+        for path in listed(store.folder):
             if path in known or path.name.endswith(_OURS) or path.name in _FOLDERS:
                 continue
             why = "not photolabel's"
@@ -305,15 +110,15 @@ def unknown() -> list[Leftover]:
                 why = "unfinished: being made, or left behind"
             elif engine.BLOB_NAME.fullmatch(path.name):
                 why = "compiled from a file of your own"
-            elif _ARTEFACT.fullmatch(path.name):
+            elif ARTEFACT.fullmatch(path.name):
                 why = "made of a file of your own"
-            sizes = _sized([path])
+            sizes = sized([path])
             found += [Leftover(path=path, size=size, why=why, removable=why[0] == "u") for _, size in sizes]
     return found
 
 
 def _in_store(store: Store, *, everything: bool) -> Iterator[Leftover]:
-    for path in _listed(store.folder):
+    for path in listed(store.folder):
         try:
             status = path.lstat()
         except OSError:
@@ -350,15 +155,15 @@ def _verdict(store: Store, path: Path, status: os.stat_result, *, everything: bo
     if blob := engine.BLOB_NAME.fullmatch(name):
         why = "a compiled network, made again at need" if everything else _stale(store, name, blob)
         return (why, name) if why else None
-    if artefact := _ARTEFACT.fullmatch(name):
+    if artefact := ARTEFACT.fullmatch(name):
         if everything and artefact["model"] not in {*models.known(), *models.own()}:
             return "made of a file of your own, made again at need", name
         return None if store.check(name) else ("damaged: not what is on record", name)
     for model in models.known().values():
-        if model.weights and model.weights.name == name and not _is_keras(store):
+        if model.weights and model.weights.name == name and not is_keras(store):
             made = store.check(artefacts.published_name(model))
             return ("a download that has been made into a network", name) if made else None
-    if _is_keras(store) and name.endswith(".h5"):
+    if is_keras(store) and name.endswith(".h5"):
         return None
     return "not photolabel's", None
 
@@ -381,14 +186,14 @@ def _stale(cache: Store, name: str, blob: re.Match[str]) -> str | None:
                 digest = record.digest
     if digest and digest.partition(":")[2][:16] != blob["network"]:
         return "compiled from a file that has been replaced"
-    if digest is None and _ARTEFACT.fullmatch(f"{blob['stem']}.onnx"):
+    if digest is None and ARTEFACT.fullmatch(f"{blob['stem']}.onnx"):
         return "compiled from a file that is gone"
     return None if cache.check(name) else "damaged: not what is on record"
 
 
 def _digests(cache: Store, *, everything: bool) -> Iterator[Leftover]:
     """Remembered hashes of files outside the cache. To lose one costs one hash of its file at the next use."""
-    for path in _listed(cache.folder / "digests"):
+    for path in listed(cache.folder / "digests"):
         with suppress(OSError):
             status = path.lstat()
             age = time.time() - status.st_mtime
@@ -400,7 +205,7 @@ def _digests(cache: Store, *, everything: bool) -> Iterator[Leftover]:
 
 def _features(cache: Store, *, everything: bool) -> Iterator[Leftover]:
     """What `teach` keeps: the features of photos, which can be computed again while their photos are there."""
-    for path in _listed(cache.folder / "features"):
+    for path in listed(cache.folder / "features"):
         with suppress(OSError):
             size = path.lstat().st_size
             if path.suffix == ".damaged":
@@ -412,7 +217,7 @@ def _features(cache: Store, *, everything: bool) -> Iterator[Leftover]:
 def _activations(cache: Store, *, everything: bool) -> Iterator[Leftover]:
     """What fine-tuning keeps: maps of photos, which can be computed again; and for a moment a network that it tuned."""
     kept = Store(cache.folder / "activations")
-    for path in _listed(kept.folder):
+    for path in listed(kept.folder):
         with suppress(OSError):
             size, lock = path.lstat().st_size, (kept, path.name)
             if path.suffix == ".onnx" and is_name(path.name):

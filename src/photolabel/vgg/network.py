@@ -1,8 +1,4 @@
-"""The VGG family as objects to predict with, to look into, to take features from: Keras' `VGG16()` without Keras.
-
-The functions `VGG16`, `VGG19`, `VGG13`, `VGG11` and `VGG16C` take Keras' arguments and check them as Keras does
-(keras/applications/vgg16.py, imagenet_utils.py); they return a `VGG`.
-"""
+"""One network of the VGG family, ready to run: what Keras' models do, by an engine of ours."""
 
 from __future__ import annotations
 
@@ -10,32 +6,28 @@ import functools
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import artefacts, draw, engine, exporting, graph, images, labels, metadata, models, progress, spec, weights
-from .errors import InvalidModelError, MissingWeightsError, UsageError
-from .labels import Label
-from .models import CAFFE, Normalisation
-from .prepared import inputs
-from .spec import Layer, Spec
+from .. import draw, engine, exporting, graph, images, labels, models, progress
+from ..errors import UsageError
+from ..labels import Label
+from ..models import CAFFE, Normalisation
+from ..prepared import inputs
+from ..spec import Layer, Spec
+from . import stored
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from numpy.typing import ArrayLike, NDArray
 
-    from .weights import Arrays
-
-Pooling: TypeAlias = Literal["avg", "max"] | None
-Activation: TypeAlias = Literal["softmax", "linear"] | None
-Weights: TypeAlias = "str | os.PathLike[str] | Arrays | None"
-Shape: TypeAlias = Sequence[int | None]
+    from ..weights import Arrays
 
 MIN_SIDE = 32  # of which five poolings leave one place
 _BATCH = 32
@@ -92,7 +84,7 @@ class VGG:
         first kernel's inputs are blue, green, red.
         """
         if self._path is not None:
-            found = graph.arrays(self._path, _stored(self._path)[0])
+            found = graph.arrays(self._path, stored.network(self._path)[0])
             return MappingProxyType({name: found[name] for name in self.spec.learned})
         arrays = self._arrays if self._arrays is not None else _glorot(self.spec)
         result = {}
@@ -301,196 +293,6 @@ class VGG:
             return engine.open_engine(path, cut=cut)
 
 
-def _average(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(maps.mean((1, 2)), np.float32)
-
-
-def _maximum(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.asarray(maps.max((1, 2)), np.float32)
-
-
-_POOLINGS = {"GlobalAveragePooling2D": _average, "GlobalMaxPooling2D": _maximum}
-
-
-def VGG16(  # noqa: N802  # Keras' name
-    include_top: bool = True,
-    weights: Weights = "imagenet",
-    *,
-    input_shape: Shape | None = None,
-    pooling: Pooling = None,
-    classes: int = 1000,
-    classifier_activation: Activation = "softmax",
-) -> VGG:
-    """Return VGG16 (configuration D), natively: no Keras is needed.
-
-    `weights` is "imagenet", None for random ones (Glorot's, as Keras draws them), a file of any format that
-    photolabel reads, or arrays by layer as `VGG.weights` gives them. With "imagenet" they are fetched if they are not
-    on this machine (553 MB), as `photolabel.load("vgg16")` does. `include_top=False` leaves the dense layers out;
-    then `input_shape` may be any (height, width, 3) of at least 32 pixels, None for any, and `pooling` averages
-    ("avg") or takes the maximum ("max") over all places. `classes` and an `input_shape` of a network with its
-    top are for weights other than "imagenet". `classifier_activation` None or "linear" gives logits.
-    Raises `UsageError`, which is a ValueError, where Keras raises ValueError, and what loading weights raises.
-    """
-    return _make(spec.VGG16, include_top, weights, input_shape, pooling, classes, classifier_activation)
-
-
-def VGG19(  # noqa: N802
-    include_top: bool = True,
-    weights: Weights = "imagenet",
-    *,
-    input_shape: Shape | None = None,
-    pooling: Pooling = None,
-    classes: int = 1000,
-    classifier_activation: Activation = "softmax",
-) -> VGG:
-    """Return VGG19 (configuration E); everything else as in `VGG16`. Its weights are 575 MB."""
-    return _make(spec.VGG19, include_top, weights, input_shape, pooling, classes, classifier_activation)
-
-
-def VGG11(  # noqa: N802
-    include_top: bool = True,
-    weights: Weights = None,
-    *,
-    input_shape: Shape | None = None,
-    pooling: Pooling = None,
-    classes: int = 1000,
-    classifier_activation: Activation = "softmax",
-) -> VGG:
-    """Return configuration A of the paper, for which there are no published weights here; as in `VGG16` otherwise."""
-    return _make(spec.VGG11, include_top, weights, input_shape, pooling, classes, classifier_activation)
-
-
-def VGG13(  # noqa: N802
-    include_top: bool = True,
-    weights: Weights = None,
-    *,
-    input_shape: Shape | None = None,
-    pooling: Pooling = None,
-    classes: int = 1000,
-    classifier_activation: Activation = "softmax",
-) -> VGG:
-    """Return configuration B of the paper, for which there are no published weights here; as in `VGG16` otherwise."""
-    return _make(spec.VGG13, include_top, weights, input_shape, pooling, classes, classifier_activation)
-
-
-def VGG16C(  # noqa: N802
-    include_top: bool = True,
-    weights: Weights = None,
-    *,
-    input_shape: Shape | None = None,
-    pooling: Pooling = None,
-    classes: int = 1000,
-    classifier_activation: Activation = "softmax",
-) -> VGG:
-    """Return configuration C of the paper, with 1 x 1 convolutions; no published weights; as in `VGG16` otherwise."""
-    return _make(spec.VGG16C, include_top, weights, input_shape, pooling, classes, classifier_activation)
-
-
-def _make(
-    family: Spec,
-    include_top: bool,
-    given: Weights,
-    input_shape: Shape | None,
-    pooling: Pooling,
-    classes: int,
-    activation: Activation,
-) -> VGG:
-    made = configured(
-        family,
-        include_top=include_top,
-        weights=given,
-        input_shape=input_shape,
-        pooling=pooling,
-        classes=classes,
-        classifier_activation=activation,
-    )
-    return loaded(made, given, kind=VGG)
-
-
-def configured(
-    family: Spec,
-    *,
-    include_top: bool,
-    weights: Weights,
-    input_shape: Shape | None,
-    pooling: Pooling,
-    classes: int,
-    classifier_activation: Activation,
-) -> Spec:
-    """Return the architecture that Keras' arguments ask for. Raises `UsageError` where Keras raises ValueError."""
-    published = isinstance(weights, str) and weights == "imagenet"
-    if published and family.name.lower() not in models.known():
-        raise UsageError(f"weights='imagenet': there are none of {family.name}. Expected None or a file.")
-    if published and include_top and classes != 1000:
-        raise UsageError(f"classes={classes!r}: with weights='imagenet' and the top there are 1000.")
-    if input_shape is not None and not (isinstance(input_shape, Sequence) and len(input_shape) == 3):
-        raise UsageError(f"input_shape={input_shape!r}: expected (height, width, channels).")
-    shape = None if input_shape is None else tuple(input_shape)
-    if published and include_top and shape not in (None, family.shape):
-        raise UsageError(f"input_shape={shape}: with weights='imagenet' and the top it is {family.shape}.")
-    if published and shape is not None and shape[2] != 3:
-        raise UsageError(f"input_shape={shape}: with weights='imagenet' there are 3 channels.")
-    height, width, channels = shape or (family.shape if include_top else (None, None, 3))
-    for side in (height, width):
-        if isinstance(side, int) and side < MIN_SIDE:
-            raise UsageError(f"input_shape={shape}: expected at least {MIN_SIDE} x {MIN_SIDE} pixels.")
-    return replace(
-        family,
-        classes=classes,
-        shape=(height, width, channels),  # type: ignore[arg-type]  # checked by Spec itself
-        top=bool(include_top),
-        # As in Keras, what is of the other kind of network has no say.
-        pooling=None if include_top else pooling,
-        activation=(classifier_activation or "linear") if include_top else "softmax",
-    )
-
-
-V = TypeVar("V", bound="VGG")
-
-
-def loaded(made: Spec, given: Weights, *, kind: type[V]) -> V:
-    """Return the network `made`, of the class `kind`, with weights as `VGG16` takes them."""
-    if given is None:
-        return kind(made)
-    if isinstance(given, Mapping):
-        own = {name: given[name] for name in given if made.top or name in made.learned}
-        weights.check(own, made)
-        return kind(made, arrays=own)
-    if given == "imagenet":
-        model = models.known()[made.name.lower()]
-        return kind(made, path=artefacts.locate(model))
-    path = Path(given)
-    if not os.path.isfile(path):  # noqa: PTH113  # pathlib raises for a name that is too long
-        raise MissingWeightsError(f"{str(given)[:200]}: no such weights file. Expected None, 'imagenet' or a file.")
-    if _is_onnx(path):
-        normalisation, arrays = _of_onnx(made, path)
-    else:
-        normalisation, arrays = models.normalisation_of(path), weights.read(path, made)
-    return kind(made, normalisation=normalisation, arrays=arrays)
-
-
-def _is_onnx(path: Path) -> bool:
-    """Whether the file begins as ONNX does, with its version. The length by which safetensors begin may look so too."""
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[:1] == b"\x08" and head[4:] != bytes(4) + b"{"
-
-
-def _stored(path: Path) -> tuple[Spec, Normalisation]:
-    found = models.network(metadata.read(path))
-    if found is None:
-        raise InvalidModelError(f"{path}: an ONNX file, but of no network of the VGG family that photolabel made.")
-    return found
-
-
-def _of_onnx(made: Spec, path: Path) -> tuple[Normalisation, Arrays]:
-    stored, normalisation = _stored(path)
-    arrays = graph.arrays(path, stored)
-    kept = {name: arrays[name] for name in arrays if made.top or name in made.learned}
-    weights.check(kept, made)
-    return normalisation, kept
-
-
 def _glorot(made: Spec) -> Arrays:
     """Random weights as Keras draws them: uniform kernels (Glorot and Bengio, 2010, equation 16), biases of zero."""
     rng = np.random.default_rng()
@@ -503,3 +305,14 @@ def _glorot(made: Spec) -> Arrays:
         kernel -= bound
         drawn[name] = kernel, np.zeros(layer.bias, np.float32)
     return drawn
+
+
+def _average(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(maps.mean((1, 2)), np.float32)
+
+
+def _maximum(maps: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(maps.max((1, 2)), np.float32)
+
+
+_POOLINGS = {"GlobalAveragePooling2D": _average, "GlobalMaxPooling2D": _maximum}
