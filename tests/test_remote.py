@@ -334,7 +334,7 @@ def test_two_drivers_at_one_folder_double_no_record(bucket: str) -> None:
     from photolabel.batch import Parts
     from photolabel.batch.parts import MANIFEST
     from photolabel.batch.places import Objects
-    from test_parts import SETTINGS, items, said
+    from test_batch_parts import SETTINGS, items, said
 
     place = Objects(f"s3://{bucket}/out/")
     with Parts.begin(place, SETTINGS, photos=2) as first:
