@@ -148,3 +148,17 @@ def test_the_arrow_test_sees_a_wrong_arrow(tmp_path: Path) -> None:
     source = "def f():\n    from ..store import fetch\n    from .. import models\n    import photolabel.graph\n"
     names = [name for name, _ in imported(ast.parse(source), PACKAGE / "cli" / "x.py")]
     assert names == ["photolabel.store.fetch", "photolabel.models", "photolabel.graph"]
+
+
+# Where files elsewhere are read and written, because whoever runs photolabel said so. What strangers send to a service
+# never gets that far: no URL is fetched on their behalf.
+FAR = {"batch", "cli", "cluster", "sources"}
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_other_machines_are_asked_from_a_few_rooms_only(path: Path) -> None:
+    if room(path) == "remote":
+        return
+    for name, line in imported(ast.parse(path.read_text("utf-8")), path):
+        if name.split(".")[:2] == ["photolabel", "remote"] or name.startswith("photolabel.sources.objects"):
+            assert room(path) in FAR, f"{path.name}:{line}: {name} is for {sorted(FAR)} only"
