@@ -90,7 +90,7 @@ def test_the_health_check_of_the_container_works(tiny: Path) -> None:
     program, *words = json.loads(instruction("HEALTHCHECK .* CMD"))
     assert program.endswith("/python")
     path = re.search(r"127\.0\.0\.1:8000(/[a-z0-9/]+)", words[1])
-    assert path and path[1] in guard.KEYLESS
+    assert path and path[1] in heads.KEYLESS
 
     def check(port: int) -> int:
         asked = [each.replace("8000", str(port)) for each in words]
