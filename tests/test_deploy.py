@@ -14,7 +14,7 @@ import pytest
 
 import photolabel
 from photolabel.cli import serve
-from photolabel.server import Settings, guard
+from photolabel.server import Settings, heads
 
 from conftest import ROOT
 from services import there
