@@ -4,8 +4,7 @@ Exit codes:
   0    all well
   1    some photo could not be read; the others were classified
   2    wrong usage
-  3    a model, its weights, the cache, a cluster or an optional package is not to be had; or the doctor found something
-       FAILED
+  3    a model, its weights, the cache, a cluster or an extra is not to be had; or the doctor found something FAILED
   4    the output could not be written
   70   a mistake in photolabel itself
   130  interrupted
