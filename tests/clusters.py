@@ -20,6 +20,10 @@ import crews
 from crews import eventually
 
 SOURCE = Path(__file__).parent.parent / "src"
+TESTS = (
+    Path(__file__).parent,
+    Path(__file__).parent / "clustered",
+)  # what of them goes to other processes is found there
 DECODING, NAMING = b"ray::photolabel: decode", b"ray::photolabel: name"
 
 
@@ -57,7 +61,7 @@ def running(
         patch.setenv("PHOTOLABEL_OFFLINE", "1")
         patch.setenv(
             "PYTHONPATH",
-            os.pathsep.join([str(SOURCE), str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]),
+            os.pathsep.join([str(SOURCE), *map(str, TESTS), *filter(None, [os.environ.get("PYTHONPATH")])]),
         )
         patch.setenv("PYTHONWARNINGS", "ignore")
         before, cluster = descendants(), None
