@@ -7,7 +7,7 @@ without a cache: from the beginning until the samples are drawn. Of the photos e
 (12 million pixels), all others are small; they are dropped, as from a file manager. A task is what keeps the page from
 answering, of which the browser tells when it takes more than 50 ms. Before a page hears of dropped files, Chromium asks
 another process for the type of each: so it does on an empty page, which is dropped the same for comparison, and no page
-can help it. The bar is for all that comes after it, which the browser's own trace tells apart.
+can help it. The browser's own trace tells that apart, and the bar is held against both.
 Needs photolabel[serve,test] and Chromium.
 """
 
@@ -88,10 +88,11 @@ def many(browser: Any, url: str, files: list[Path], traced: Path) -> dict[str, f
     browser.stop_tracing()
     whole = max(page.evaluate("tasks.splice(0)"), default=0.0)
     page.wait_for_selector(f"#progress-text:text-is('{len(files)} photos named')", timeout=1_000_000)
+    later = max(page.evaluate("[0, ...tasks]"))
     own, computed = longest(traced)
     found = {
-        "whole": whole,
-        "own": max(own, *page.evaluate("[0, ...tasks]")),
+        "all": max(whole, later),
+        "own": max(own, later),
         "computed": computed,
         "heap": page.evaluate("performance.memory.usedJSHeapSize / 1e6"),
         "elements": page.evaluate("document.getElementsByTagName('*').length"),
@@ -184,11 +185,14 @@ def main() -> None:
     bars = [
         Bar("bytes of the first view", f"{size:,}", f"at most {BYTES:,}", size <= BYTES),
         Bar("seconds of the first view", f"{seconds:.2f}", f"at most {SECONDS:g}", seconds <= SECONDS),
-        Bar(
-            f"longest task with {args.photos} photos dropped, without Chromium's lookups, milliseconds",
-            f"{found['own']:.0f}",
-            f"at most {TASK}",
-            found["own"] <= TASK,
+        *(
+            Bar(
+                f"longest task with {args.photos} photos dropped{which}, milliseconds",
+                f"{found[key]:.0f}",
+                f"at most {TASK}",
+                found[key] <= TASK,
+            )
+            for which, key in ((", all told", "all"), (", without Chromium's lookups", "own"))
         ),
     ]
     how = (
@@ -197,7 +201,7 @@ def main() -> None:
     )
     while_many = (
         f"{args.photos} photos are dropped at once, every eighth of 12 million pixels, and scrolled through: the "
-        f"longest task took {found['whole']:.0f} ms with Chromium's lookups of the files' types, which come before the "
+        f"longest task took {found['all']:.0f} ms with Chromium's lookups of the files' types, which come before the "
         f"page hears of the drop (a page with nothing on it: {nothing:.0f} ms), {found['own']:.0f} ms without them; "
         f"{found['computed']:.0f} ms were computed in one at most; {found['heap']:.1f} MB of scripts' memory and "
         f"{found['elements']:.0f} elements in the end; all were named after {found['seconds']:.0f} s."

@@ -97,13 +97,9 @@ def find(
         weights=weights,
         labels=labels,
         recipe=recipe,
-        views=None,
-        scales=(),
         precision=precision,
         threads=threads,
         engine=engine,
-        limits=images.DEFAULT_LIMITS,
-        calibrated=False,
     )
     if _several(model):
         raise UsageError(f"model={model!r}: expected one model, not several.")
@@ -122,19 +118,7 @@ def again(
 
     Arguments and errors are those of `find`.
     """
-    asked = _Asked(
-        model=model,
-        weights=weights,
-        labels=labels,
-        recipe=recipe,
-        views=None,
-        scales=(),
-        precision="fp32",
-        threads=None,
-        engine="openvino",
-        limits=images.DEFAULT_LIMITS,
-        calibrated=False,
-    )
+    asked = _Asked(model=model, weights=weights, labels=labels, recipe=recipe)
     name = _found(asked)[3]
     return {
         "model": _anywhere(name),
@@ -161,13 +145,13 @@ class _Asked:
     weights: str | os.PathLike[str] | None
     labels: str | os.PathLike[str] | None
     recipe: str | os.PathLike[str] | None
-    views: str | None
-    scales: tuple[int, ...] | Callable[[int], Sequence[int]]
-    precision: str
-    threads: int | None
-    engine: str
-    limits: images.Limits
-    calibrated: bool
+    views: str | None = None
+    scales: tuple[int, ...] | Callable[[int], Sequence[int]] = ()
+    precision: str = "fp32"
+    threads: int | None = None
+    engine: str = "openvino"
+    limits: images.Limits = images.DEFAULT_LIMITS
+    calibrated: bool = False
 
 
 def _sides(scales: object) -> tuple[int, ...] | Callable[[int], Sequence[int]]:

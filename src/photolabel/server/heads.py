@@ -156,8 +156,8 @@ class Door:
     def refusal(self, scope: Scope) -> Answer | None:
         """Return the answer to a request that is refused for its head; None where it is for the application to answer.
 
-        It is what the application would have answered with. But it costs a fourth of that; and when there are many to
-        refuse, what each of them costs is taken from those who are answered.
+        It is what the application would have answered with, but costs less; and when there are many to refuse, what
+        each of them costs is taken from those who are answered.
         """
         head = Head(scope)
         try:
