@@ -12,12 +12,14 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import urljoin
 
-from . import network
 from .errors import MissingExtraError
 from .extras import needed
+
+if TYPE_CHECKING:
+    from .network import Response
 
 _URL = re.compile(r"(s3|gs|https?)://[^/\s]+(/.*)?", re.ASCII | re.DOTALL)
 _SECONDS = 20.0  # that a server may take to begin its answer
@@ -225,6 +227,8 @@ class _Forward(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
+        from . import network  # see `_answer`
+
         try:
             with _failing():
                 data = self._file.read(len(buffer))
@@ -238,8 +242,10 @@ class _Forward(io.RawIOBase):
         return len(data)
 
 
-def _answer(url: str) -> network.Response:
+def _answer(url: str) -> Response:
     """The answer to a GET, after a few redirections, none of which leaves https."""
+    from . import network  # TLS and its like, which every decoder would load with us
+
     for _ in range(_REDIRECTS + 1):
         try:
             response = network.Requests().get(url, {"accept-encoding": "identity"}, seconds=_SECONDS)
