@@ -172,8 +172,9 @@ def kills(args: argparse.Namespace) -> Section:
                         nodes.remove_node(extra.pop(), allow_graceful=False)
                         dead["nodes"] += 1
                     elif dead["workers"] < args.kills and (there := workers(b"ray::photolabel", b"ray::Namer")):
-                        os.kill(rng.choice(there), signal.SIGKILL)
-                        dead["workers"] += 1
+                        with suppress(ProcessLookupError):  # it has ended in the meantime
+                            os.kill(rng.choice(there), signal.SIGKILL)
+                            dead["workers"] += 1
 
             thread = threading.Thread(target=murder)
             thread.start()

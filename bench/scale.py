@@ -118,7 +118,7 @@ def tables(costs: Costs, cores: list[int]) -> str:
     lines += ["", f"| | {' | '.join(SIZES)} |", f"|---|{'---|' * len(SIZES)}"]
     lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in work]
     keeps = costs.core_seconds / costs.driver
-    return "\n".join([*lines, "", f"One driver keeps some {keeps:,.0f} cores at work."])
+    return "\n".join([*lines, "", f"One driver keeps at most some {keeps:,.0f} cores at work."])
 
 
 def _hours(seconds: float) -> str:

@@ -227,14 +227,6 @@ def test_fewer_records_than_photos_are_no_whole_run(tmp_path: Path) -> None:
     assert not files(tmp_path / "out") and not Parts.ended(Folder(tmp_path / "out"))
 
 
-def test_a_folder_without_hard_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def link(*_: object, **__: object) -> None:
-        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "link", link)
-    assert run(tmp_path / "out", items(5)) == 5
-
-
 def test_writing_that_takes_long_holds_the_run_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go, real = threading.Event(), Folder.write
 

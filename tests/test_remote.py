@@ -264,16 +264,29 @@ class Others:
 def test_a_store_of_gs(tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
     pytest.importorskip("fsspec", reason="the extra remote is not installed")
     pytest.importorskip("pyarrow")
-    made = Others({"/b/in/b.png": PNG, "/b/in/deep/a.png": PNG, "/b/in/notes.txt": b"", "/b/in/cut.png": PNG[:40]})
+    made = Others(
+        {f"/my-bucket/in/{name}": PNG for name in ("b.png", "deep/a.png")}
+        | {"/my-bucket/in/notes.txt": b"", "/my-bucket/in/cut.png": PNG[:40]}
+    )
     monkeypatch.setitem(remote._stores, "gs", made.store)
-    names = [f"gs://b/in/{name}" for name in ("b.png", "cut.png", "deep/a.png")]
-    assert found("gs://b/in/") == names
+    names = [f"gs://my-bucket/in/{name}" for name in ("b.png", "cut.png", "deep/a.png")]
+    assert found("gs://my-bucket/in/") == names
     assert Item(photo="x", url=names[0]).read() == PNG
-    with pytest.raises(PhotoError, match="no such"):
-        Item(photo="x", url="gs://b/in/none.png").read()
-    what = ["gs://b/in/", "--model", str(tiny), "--threads", "1", "--workers", "0", "--output", "gs://b/out/"]
+    with pytest.raises(PhotoError, match="no such object"):
+        Item(photo="x", url="gs://my-bucket/in/none.png").read()
+    what = [
+        "gs://my-bucket/in/",
+        "--model",
+        str(tiny),
+        "--threads",
+        "1",
+        "--workers",
+        "0",
+        "--output",
+        "gs://my-bucket/out/",
+    ]
     assert cli.main(what) == 1
-    assert [name for name in made.store.find("/b/out") if name.endswith(".parquet")]
+    assert [name for name in made.store.find("/my-bucket/out") if name.endswith(".parquet")]
     assert cli.main(what) == 4
 
 

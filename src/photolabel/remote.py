@@ -79,6 +79,10 @@ def read(url: str, most: int) -> bytes:
         return data
 
 
+class NoBucketError(FileNotFoundError):
+    """An object store that has nothing called so, neither to read nor to write."""
+
+
 class PassingError(OSError):
     """A server that failed, and may not the next time."""
 
@@ -167,8 +171,10 @@ def _failing() -> Iterator[None]:
     except FileExistsError:
         raise
     except FileNotFoundError as error:
-        what = "bucket" if "bucket" in str(error).lower() else "object"
-        raise FileNotFoundError(errno.ENOENT, f"there is no such {what}") from error
+        # By what S3 calls it: other stores' words are the name itself, in which anything may stand.
+        if _code(error) == "NoSuchBucket":
+            raise NoBucketError(errno.ENOENT, "there is no such bucket") from error
+        raise FileNotFoundError(errno.ENOENT, "there is no such object") from error
     except PermissionError as error:
         if (code := _code(error)) in _OF_CREDENTIALS:
             raise OSError(errno.EIO, f"the object store does not take the credentials ({code})") from error

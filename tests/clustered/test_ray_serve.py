@@ -15,6 +15,7 @@ import photolabel
 from photolabel.errors import UsageError
 from photolabel.ray import deploying, deployment
 from photolabel.ray.deploying import Heard
+from photolabel.server import Settings
 
 import clusters
 from crews import eventually
@@ -85,6 +86,10 @@ def test_limits_and_refusals_are_those_of_the_service(url: str, way: dict[str, A
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def named(answers: list[Any]) -> list[Any]:
+    return [each for each in answers if not isinstance(each, Exception) and each.status_code == 200]
+
+
 def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
     expected = requests.post(f"{url}/v1/classify", data=PNG, timeout=30).json()
     answers: list[Any] = []
@@ -104,15 +109,15 @@ def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
     replicas = clusters.processes(b"ray::ServeReplica")
     assert len(replicas) == 2
     clusters.kill(replicas[0])
-    after = len(answers)
-    assert eventually(lambda: len(answers) > after + 20, 60)
+    before = len(named(answers))
+    assert eventually(lambda: len(named(answers)) > before + 20, 60), "the other one goes on"
     stopped.set()
     for thread in threads:
         thread.join()
-    good = [each for each in answers if not isinstance(each, Exception) and each.status_code == 200]
-    assert all(each.json() == expected for each in good)
-    bad = [getattr(each, "status_code", each) for each in answers if each not in good]
-    assert len(bad) <= len(threads), f"more than those that were in flight there: {bad}"
+    assert all(each.json() == expected for each in named(answers))
+    # How many fail until Serve has noticed is Serve's (bench/cluster.py counts them); but none says anything else.
+    others = [each.status_code for each in answers if not isinstance(each, Exception) and each not in named(answers)]
+    assert all(status >= 500 for status in others), others
     assert eventually(lambda: len(clusters.processes(b"ray::ServeReplica")) == 2, 60)
 
 
@@ -190,7 +195,12 @@ def test_whoever_sends_without_end_is_not_heard_out(monkeypatch: pytest.MonkeyPa
 
 
 def test_arguments_of_the_command_are_the_settings() -> None:
-    made = deployment({"min_replicas": "1", "max_replicas": "4", "hosts": "a.example,b.example", "docs": "false"})
+    told = {"hosts": "a.example,b.example", "docs": "false", "queue": "40", "body_bytes": 1000, "photo_seconds": "2.5"}
+    assert deploying._settings(told) == Settings(
+        hosts=("a.example", "b.example"), docs=False, queue=40, body_bytes=1000, photo_seconds=2.5, workers=1
+    )
+    made = deployment({"min_replicas": "1", "max_replicas": "4", **told})
     options = made._bound_deployment._deployment_config
     assert options.autoscaling_config.max_replicas == 4
-    assert options.max_ongoing_requests == 64
+    assert options.autoscaling_config.target_ongoing_requests == 8
+    assert options.max_ongoing_requests == 40

@@ -97,9 +97,10 @@ class Objects:
             for url in remote.beneath(self._url):
                 if name := url[len(self._url) :]:  # else it is how consoles mark a folder that is empty
                     yield name
-        except FileNotFoundError as error:
-            if "bucket" in (error.strerror or ""):
-                raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+        except remote.NoBucketError as error:
+            raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+        except FileNotFoundError:
+            return
         except OSError as error:
             raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
 
@@ -107,9 +108,9 @@ class Objects:
         """See `Place`."""
         try:
             return remote.read(self._url + name, _MOST)
-        except FileNotFoundError as error:
-            if "bucket" in (error.strerror or ""):
-                raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+        except remote.NoBucketError as error:
+            raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
+        except FileNotFoundError:
             return None
         except OSError as error:
             raise OutputError(f"{self}: cannot be written to: {error.strerror}.") from None
