@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -81,6 +82,32 @@ def test_many_threads_get_their_own_answers(tiny: Path, runtime: str) -> None:
     for worker in workers:
         worker.join()
     assert wrong == []
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="says nothing of threads' processors")
+@pytest.mark.parametrize("warm", [False, True])
+def test_no_thread_is_bound_to_a_processor(tiny: Path, warm: bool) -> None:
+    """Else two processes with a network of one thread each would have one processor between them."""
+    allowed = os.sched_getaffinity(0)
+    if len(allowed) == 1:
+        pytest.skip("there is one processor")
+    if warm:
+        engine.open_engine(tiny, threads=1).close()
+    network, seen, done, many = engine.open_engine(tiny, threads=1), set(), threading.Event(), pixels(64)
+
+    def look() -> None:
+        while not done.is_set():
+            for task in os.listdir("/proc/self/task"):
+                with contextlib.suppress(OSError):
+                    seen.add(frozenset(os.sched_getaffinity(int(task))))
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    for _ in range(20):
+        network(many)
+    done.set()
+    watcher.join()
+    assert seen == {frozenset(allowed)}
 
 
 def test_the_precision_is_always_asked_for(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,6 +222,7 @@ def test_the_warm_start_has_the_same_options(tiny: Path, monkeypatch: pytest.Mon
             "INFERENCE_NUM_THREADS": 1,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
         }
     ]
 

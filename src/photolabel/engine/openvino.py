@@ -85,6 +85,8 @@ class OpenVINO:
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            # Pinned, every process with a network of one thread runs it on the first processor, and they share that.
+            "ENABLE_CPU_PINNING": False,
         }
         if precision == "bf16" and "BF16" not in processor(self._core).abilities:
             raise UsageError("precision bf16: this processor does not compute in bf16. Use fp32, or int8.")
