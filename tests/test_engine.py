@@ -97,9 +97,9 @@ def test_no_thread_is_bound_to_a_processor(tiny: Path, warm: bool) -> None:
 
     def look() -> None:
         while not done.is_set():
-            for task in os.listdir("/proc/self/task"):
+            for task in Path("/proc/self/task").iterdir():
                 with contextlib.suppress(OSError):
-                    seen.add(frozenset(os.sched_getaffinity(int(task))))
+                    seen.add(frozenset(os.sched_getaffinity(int(task.name))))
 
     watcher = threading.Thread(target=look)
     watcher.start()
