@@ -115,6 +115,32 @@ def test_what_is_refused_is_counted_and_logged_once(caplog: pytest.LogCaptureFix
     assert line.startswith("mine 1.2.3.4 POST /takes/more 429 in=0 out=")
 
 
+def test_a_crowd_that_is_refused_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "photolabel.server")
+    now, seen = [100.0], list[Any]()
+    made = door(room=full, seen=lambda *told: seen.append(told), clock=lambda: now[0])
+    for second in (0.0, 5.0):
+        now[0] = 100 + second
+        for number in range(25):
+            now[0] += 0.001
+            assert made.refusal(scope(headers=[*GOOD[:2], (b"x-request-id", b"%d" % number)])) is not None
+    rest = "15 more were refused for want of room (429)"
+    told = [str(number) for number in range(10)]
+    assert [line if line == rest else line.split()[0] for line in caplog.messages] == [*told, rest, *told]
+    assert len(seen) == 50  # all are counted
+    now[0] += 2
+    made.refusal(scope(headers=GOOD[1:]))  # whatever comes next
+    assert caplog.messages[-2] == rest and " 400 in=" in caplog.messages[-1]
+
+
+def test_other_refusals_have_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "photolabel.server")
+    made = door(clock=lambda: 0.0)
+    for _ in range(30):
+        made.refusal(scope(headers=GOOD[1:]))
+    assert len(caplog.messages) == 30
+
+
 # -- on a connection
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import re
@@ -20,7 +21,7 @@ import pytest
 import photolabel
 from photolabel.cli import main, serve
 from photolabel.errors import UsageError
-from photolabel.server import Settings, running
+from photolabel.server import Settings, resting, running
 
 from crews import children, eventually
 from services import Wire, get, post, problem
@@ -201,6 +202,25 @@ def test_it_goes_by_the_name_that_it_listens_at(tiny: Path, monkeypatch: pytest.
         for host, names in (("127.3.2.1", ("127.3.2.1",)), ("0.0.0.0", ())):
             running.serve(classifier, host=host, port=0, settings=Settings(api_keys=(KEY,)))
             assert told.pop().hosts == names
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")
+def test_its_event_loop_rests_while_the_house_is_full(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[bool] = []
+
+    class Server(running.Server):
+        async def main_loop(self) -> None:
+            selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
+            assert isinstance(selector, resting.Selector)
+            seen.append(selector.full())
+            with self._service.admission.admitted(self._service.settings.queue):
+                seen.append(selector.full())
+            self.should_exit = True
+
+    monkeypatch.setattr(running, "Server", Server)
+    with photolabel.load(tiny) as classifier:
+        running.serve(classifier, port=0)
+    assert seen == [False, True]
 
 
 # -- the command line

@@ -13,11 +13,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
 
 from ..errors import UsageError
+from . import resting
 from .app import create_app
 from .heads import log
 from .protocol import Gate, connections
@@ -125,7 +127,7 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                loop="asyncio",
+                loop="none",  # `run` has its own
                 http=connections(Gate(settings, app.state.door.refusal)),
                 ws="none",
                 lifespan="on",
@@ -141,6 +143,12 @@ class Server(uvicorn.Server):
         self._service: Service = app.state.service
         self._listening = listening
         self._service.figures.connections = lambda: len(self.server_state.connections)
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until the end is asked for."""
+        loop = partial(resting.new_loop, lambda: self._service.admission.full)
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(self.serve(sockets=sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to listen, and say so."""
