@@ -53,6 +53,7 @@ function dropping({ take, tell }) {
     over(false);
     if (busy()) return;
     const found = await dropped(event.dataTransfer);
+    await new Promise((done) => setTimeout(done)); // a task of its own: what the browser did for the drop took long
     if (found.length) take(found);
     else tell("There was no photo in that. Drop files, or a folder of them.");
   });
