@@ -29,6 +29,8 @@ LOG_LINE = re.compile(
     r"[0-9-]{10} [0-9:,]{12} [A-Za-z0-9._-]{1,64} [0-9a-f.:-]+ (?P<method>[!-~]{1,60}) (?P<path>[!-~]{0,603}) "
     r"(?P<status>[0-9]{1,3}) in=[0-9]+ out=[0-9]+ ms=[0-9]+"
 )
+# The other line: of those that found no room, most have none of their own.
+LOG_CROWD = re.compile(r"[0-9-]{10} [0-9:,]{12} [0-9]+ more were refused for want of room \(429\)")
 
 
 class Served:
@@ -57,8 +59,9 @@ class Served:
         return found
 
     def strange_lines(self) -> list[str]:
-        """What its log has besides a line a request."""
-        return [line for line in self._lines() if line and not LOG_LINE.fullmatch(line)]
+        """What its log has besides a line a request, and how many had none."""
+        known = (LOG_LINE, LOG_CROWD)
+        return [line for line in self._lines() if line and not any(each.fullmatch(line) for each in known)]
 
     def answered(self) -> Counter[tuple[str, str, int]]:
         """How often it has answered what, as its log has it: method, path, status."""
