@@ -257,8 +257,8 @@ async def overload(house: House, found: Found, idle: float) -> None:
     rate, seconds = OVER * found.capacity, found.seconds(OVERLOAD_SECONDS)
     rounds = []
     async with Watch(house) as watch:
-        for run in range(1 if found.args.short else OVERLOAD_ROUNDS):
-            say(f"overload, {run + 1} of {OVERLOAD_ROUNDS} ...")
+        for run in range(many := 1 if found.args.short else OVERLOAD_ROUNDS):
+            say(f"overload, {run + 1} of {many} ...")
             rounds.append(await crowded(house, found, rate, seconds))
     ordered = sorted(rounds, key=lambda each: each.waited)
     middle = ordered[len(ordered) // 2]
@@ -295,7 +295,7 @@ async def overload(house: House, found: Found, idle: float) -> None:
     most, recovered = idle + HELD, max(each.recovered for each in rounds)
     found.bars += [
         Bar(
-            "overload: p99 of those that are named, service times",
+            "overload: p99 of those that are named, middle round, service times",
             f"{middle.waited:.1f}",
             f"at most {QUEUE} + 1",
             middle.waited <= QUEUE + 1,
@@ -332,15 +332,18 @@ async def overload(house: House, found: Found, idle: float) -> None:
 async def crowded(house: House, found: Found, rate: float, seconds: float) -> Crowd:
     """One round."""
     async with client(house) as calling:
-        alone = await closed_loop(calling, found.photos, at_once=1, count=100)
+        before = await closed_loop(calling, found.photos, at_once=1, count=100)
+    if before.others(200):
+        raise SystemExit(f"photos were not answered: {before.others(200)}")
+    alone = quantile([call.seconds for call in before.calls], 0.5)
     async with client(house) as calling, client(house) as probing:
         health = asyncio.create_task(open_loop(probing, [request(LIVE)], evenly(20), seconds))
         tally = await open_loop(calling, found.photos, evenly(rate), seconds)
         healthy = await health
     begun = time.perf_counter()
     async with client(house) as calling:
-        recovered = await recovery(calling, found) - begun
-    return Crowd(quantile([call.seconds for call in alone.calls], 0.5), tally, healthy, recovered)
+        recovered = await recovery(calling, found.photos[0], alone) - begun
+    return Crowd(alone, tally, healthy, recovered)
 
 
 def told(statuses: dict[int, int]) -> str:
@@ -350,13 +353,13 @@ def told(statuses: dict[int, int]) -> str:
     return ", ".join(f"{count} of {status or 'no answer'}" for status, count in sorted(statuses.items()))
 
 
-async def recovery(calling: Client, found: Found) -> float:
+async def recovery(calling: Client, photo: bytes, alone: float) -> float:
     """Wait until photos are named as fast as before, five times; return when the first of these was asked for."""
     good: list[float] = []
     until = time.perf_counter() + 4 * MOST_RECOVERY
     while len(good) < 5 and time.perf_counter() < until:
-        call = await calling.answer(found.photos[0])
-        good = [*good, call.due] if call.status == 200 and call.seconds <= 2 * found.alone else []
+        call = await calling.answer(photo)
+        good = [*good, call.due] if call.status == 200 and call.seconds <= 2 * alone else []
         await asyncio.sleep(0.1)
     return good[0] if len(good) == 5 else float("inf")
 

@@ -103,10 +103,12 @@ def test_no_thread_is_bound_to_a_processor(tiny: Path, warm: bool) -> None:
 
     watcher = threading.Thread(target=look)
     watcher.start()
-    for _ in range(20):
-        network(many)
-    done.set()
-    watcher.join()
+    try:
+        for _ in range(20):
+            network(many)
+    finally:
+        done.set()
+        watcher.join()
     assert seen == {frozenset(allowed)}
 
 

@@ -64,7 +64,7 @@ class Served:
         return [line for line in self._lines() if line and not any(each.fullmatch(line) for each in known)]
 
     def answered(self) -> Counter[tuple[str, str, int]]:
-        """How often it has answered what, as its log has it: method, path, status."""
+        """How often it has answered what, as its log has it, which may leave out some 429: method, path, status."""
         found = filter(None, map(LOG_LINE.fullmatch, self._lines()))
         return Counter((each["method"], each["path"], int(each["status"])) for each in found)
 

@@ -32,15 +32,6 @@ def test_photos_are_counted_while_they_are_in_the_house() -> None:
     assert house.photos == 0
 
 
-def test_it_is_full_when_nobody_s_photo_has_room() -> None:
-    house = Admission(photos=2, held=100)
-    with house.admitted(1):
-        assert not house.full
-        with house.admitted(1):
-            assert house.full
-    assert not house.full
-
-
 def test_bytes_are_given_back() -> None:
     house = Admission(photos=1, held=10)
     with house.holding() as hold:

@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from photolabel.server import Settings
+from photolabel.server.crowds import LINES
 from photolabel.server.guard import Guard
 from photolabel.server.heads import Door
 from photolabel.server.problems import refused
@@ -117,25 +118,27 @@ def test_what_is_refused_is_counted_and_logged_once(caplog: pytest.LogCaptureFix
 
 def test_a_crowd_that_is_refused_does_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "photolabel.server")
-    now, seen = [100.0], list[Any]()
-    made = door(room=full, seen=lambda *told: seen.append(told), clock=lambda: now[0])
-    for second in (0.0, 5.0):
-        now[0] = 100 + second
-        for number in range(25):
-            now[0] += 0.001
-            assert made.refusal(scope(headers=[*GOOD[:2], (b"x-request-id", b"%d" % number)])) is not None
-    rest = "15 more were refused for want of room (429)"
-    told = [str(number) for number in range(10)]
-    assert [line if line == rest else line.split()[0] for line in caplog.messages] == [*told, rest, *told]
-    assert len(seen) == 50  # all are counted
-    now[0] += 2
-    made.refusal(scope(headers=GOOD[1:]))  # whatever comes next
-    assert caplog.messages[-2] == rest and " 400 in=" in caplog.messages[-1]
+    seen: list[Any] = []
+    made = door(room=full, seen=lambda *told: seen.append(told))
+    made.crowd._clock = lambda: 100.0
+    for number in range(LINES + 15):
+        assert made.refusal(scope(headers=[*GOOD[:2], (b"x-request-id", b"%d" % number)])) is not None
+    assert [line.split()[0] for line in caplog.messages] == [str(number) for number in range(LINES)]
+    assert len(seen) == LINES + 15  # all are counted
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert scope["type"] == "lifespan"
+
+    async def unused(*told: Any) -> Any:
+        raise AssertionError("nothing is said")
+
+    asyncio.run(Guard(app, door=made)({"type": "lifespan"}, unused, unused))  # the end of the application
+    assert caplog.messages[LINES:] == ["15 more were refused for want of room (429)"]
 
 
 def test_other_refusals_have_a_line_each(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "photolabel.server")
-    made = door(clock=lambda: 0.0)
+    made = door()
     for _ in range(30):
         made.refusal(scope(headers=GOOD[1:]))
     assert len(caplog.messages) == 30

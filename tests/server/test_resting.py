@@ -1,10 +1,11 @@
-"""The event loop's pauses while the house is full."""
+"""The event loop's rests: how often it looks, and what it does not hold up."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,14 +17,26 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its loop has no
 
 
 @pytest.fixture
-def paused(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
-    pauses: list[float] = []
-    monkeypatch.setattr(time, "sleep", pauses.append)
-    yield pauses
+def pipe() -> Iterator[int]:
+    """The end of a pipe at which there is something to read."""
+    end, other = os.pipe()
+    os.write(other, b"something")
+    yield end
+    os.close(end)
+    os.close(other)
+
+
+@pytest.fixture
+def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """How long was slept; and the clock stands still meanwhile, at 100."""
+    found: list[float] = []
+    monkeypatch.setattr(time, "sleep", found.append)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    return found
 
 
 @pytest.mark.parametrize(
-    "full, timeout, pauses",
+    "rests, timeout, expected",
     [
         (False, None, []),
         (False, 1.0, []),
@@ -31,29 +44,46 @@ def paused(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[float]]:
         (True, 1.0, [resting.PAUSE]),
         (True, 0.001, [0.001]),  # no longer than until something is due
         (True, 0, []),  # there is something to do
-        (True, -1.0, [0.0]),
     ],
 )
-def test_a_full_house_is_looked_at_less_often(
-    full: bool, timeout: float | None, pauses: list[float], paused: list[float]
+def test_how_long_it_rests(
+    rests: bool, timeout: float | None, expected: list[float], pipe: int, slept: list[float]
 ) -> None:
-    end, other = os.pipe()
-    with resting.Selector(lambda: full) as selector:
-        selector.register(end, 1)
-        os.write(other, b"there is something to read")
+    with resting.Selector(lambda: rests) as selector:
+        selector.register(pipe, 1)
+        selector.select(0)
         ((key, _),) = selector.select(timeout)
-    assert key.fd == end and paused == pauses
-    os.close(end)
-    os.close(other)
+    assert key.fd == pipe and slept == pytest.approx(expected)
 
 
-def test_what_is_due_is_done(paused: list[float]) -> None:
-    """Timers, and what other threads have done, also while it rests."""
+def test_it_rests_from_one_look_to_the_next(pipe: int, slept: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done meanwhile counts."""
+    with resting.Selector(lambda: True) as selector:
+        selector.register(pipe, 1)
+        selector.select()
+        assert not slept  # the first look
+        monkeypatch.setattr(time, "monotonic", lambda: 100 + resting.PAUSE / 4)
+        selector.select()
+        assert slept == pytest.approx([resting.PAUSE * 3 / 4])
+        monkeypatch.setattr(time, "monotonic", lambda: 101.0)
+        selector.select()
+        assert len(slept) == 1
 
-    async def work() -> int:
-        await asyncio.sleep(0.01)
-        return await asyncio.to_thread(lambda: 7)
+
+def test_what_is_due_is_done_and_what_others_did_is_seen() -> None:
+    """In a loop that always rests, and really: a rest that overslept, or was never left, would not end in order."""
+    order: list[str] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        loop.call_later(resting.PAUSE * 10, order.append, "late")
+        loop.call_later(resting.PAUSE / 10, order.append, "soon")
+        done = asyncio.Event()
+        threading.Timer(resting.PAUSE * 2, loop.call_soon_threadsafe, [done.set]).start()
+        await done.wait()
+        order.append("told")
+        await asyncio.sleep(resting.PAUSE * 10)
 
     with asyncio.Runner(loop_factory=lambda: resting.new_loop(lambda: True)) as runner:
-        assert runner.run(work()) == 7
-    assert paused
+        runner.run(work())
+    assert order == ["soon", "told", "late"]

@@ -22,12 +22,21 @@ import photolabel
 from photolabel.cli import main, serve
 from photolabel.errors import UsageError
 from photolabel.server import Settings, resting, running
+from photolabel.server.protocol import Connection
 
 from crews import children, eventually
 from services import Wire, get, post, problem
 
+BIG = b"POST /v1/classify HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9000000\r\n\r\n" + bytes(9_000_000)
 KEY = "first-key-of-16-characters"
 POSIX = pytest.mark.skipif(os.name != "posix", reason="signals of POSIX systems")
+
+
+def connection(server: running.Server) -> Connection:
+    """Its only connection."""
+    (found,) = server.server_state.connections
+    assert isinstance(found, Connection)
+    return found
 
 
 class Started:
@@ -205,22 +214,33 @@ def test_it_goes_by_the_name_that_it_listens_at(tiny: Path, monkeypatch: pytest.
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="its event loop has no selector")
-def test_its_event_loop_rests_while_the_house_is_full(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_its_event_loop_rests_while_a_crowd_is_refused(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But not while a body comes of which each look takes only a piece."""
     seen: list[bool] = []
 
     class Server(running.Server):
         async def main_loop(self) -> None:
             selector = asyncio.get_running_loop()._selector  # type: ignore[attr-defined]
             assert isinstance(selector, resting.Selector)
-            seen.append(selector.full())
-            with self._service.admission.admitted(self._service.settings.queue):
-                seen.append(selector.full())
-            self.should_exit = True
+            seen.append(selector.rests())
+            self.config.app.state.door.crowd.refused()  # type: ignore[union-attr]
+            seen.append(selector.rests())
+            with socket.create_connection(self.servers[0].sockets[0].getsockname()) as wire:
+                wire.setblocking(False)
+                loop = asyncio.get_running_loop()
+                sending = asyncio.ensure_future(loop.sock_sendall(wire, BIG))
+                while not self.server_state.connections or not (gate := connection(self).gate)._pouring:
+                    await asyncio.sleep(0)
+                sending.cancel()
+            self.config.app.state.door.crowd.refused()  # type: ignore[union-attr]
+            seen.extend([selector.rests(), selector.rests()])
+            assert not gate.poured()
+            self.should_exit = self.force_exit = True
 
     monkeypatch.setattr(running, "Server", Server)
-    with photolabel.load(tiny) as classifier:
+    with photolabel.load(tiny) as classifier, pytest.raises(KeyboardInterrupt):
         running.serve(classifier, port=0)
-    assert seen == [False, True]
+    assert seen == [False, True, False, True]
 
 
 # -- the command line

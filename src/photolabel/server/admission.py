@@ -50,11 +50,6 @@ class Admission:
         """How many bytes of bodies are."""
         return self._held.taken
 
-    @property
-    def full(self) -> bool:
-        """Whether there is no room for anybody's photo."""
-        return not self._photos.fits(1)
-
     def check(self, count: int = 1) -> None:
         """Raise the refusal of so many photos if there is no room: worth asking before a body is read."""
         room, caller, what = self._photos, turns.current(), self._what

@@ -46,7 +46,10 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or hand on the application's beginning and end."""
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._door.crowd.tell()
         elif scope["type"] == "http":
             head = Head(scope)
             with turns.answering(head.caller):

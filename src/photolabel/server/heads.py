@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from . import problems, turns
+from .crowds import Crowd
 from .problems import Problem, RefusedError, refused
 from .settings import Settings
 from .visitors import Visitors
@@ -29,8 +30,7 @@ log = logging.getLogger("photolabel.server")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _LENGTH = re.compile("[0-9]{1,18}", re.ASCII)
 _LONGEST_PATH = 200  # characters of a log line
-_FULL = 429
-_SECOND, _LINES = 1.0, 10  # so many lines of the log in so many seconds for those who find no room
+_FULL, _ = problems.OWN["queue-full"]
 _SMALL_REST = 1 << 20  # bytes of a refused body that are let run out, so that the connection can go on
 _SAID_ALWAYS = {
     b"x-content-type-options": b"nosniff",
@@ -112,32 +112,6 @@ class Head:
         )
 
 
-class _Crowd:
-    """Refusals for want of room: when hundreds come in a second, some are told one by one, and how many there were."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._since = float("-inf")  # of the second that is counted
-        self._told = self._untold = 0
-
-    def tell(self) -> None:
-        """Say how many were not told, once their second is over."""
-        if self._untold and self._clock() - self._since >= _SECOND:
-            log.info("%d more were refused for want of room (%d)", self._untold, _FULL)
-            self._untold = 0
-
-    def has_line(self) -> bool:
-        """Return whether the next one has a line of its own."""
-        now = self._clock()
-        if now - self._since >= _SECOND:
-            self._since, self._told = now, 0
-        self._told += 1
-        if self._told <= _LINES:
-            return True
-        self._untold += 1
-        return False
-
-
 class Door:
     """Where every request comes in. `bodies` says how many bytes a path takes; all others take none.
 
@@ -155,12 +129,11 @@ class Door:
         room: Callable[[], None] = lambda: None,
         place: Callable[[str], str] = lambda path: path,
         seen: Seen = lambda place, method, status, seconds: None,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.settings = settings
         self._bodies, self._keyless, self._room, self._place, self._seen = bodies, keyless, room, place, seen
         self._visitors = Visitors(settings)
-        self._crowd = _Crowd(clock)
+        self.crowd = Crowd(lambda count: log.info("%d more were refused for want of room (%d)", count, _FULL))
 
     def check(self, head: Head) -> bool:
         """Look at a request's head; return whether it only asks, for a web page, what it may send.
@@ -203,8 +176,7 @@ class Door:
     def answered(self, head: Head, status: int, received: int, sent: int) -> None:
         """Take note of a request that has its answer."""
         seconds = time.monotonic() - head.begun
-        self._crowd.tell()
-        if status != _FULL or self._crowd.has_line():
+        if status != _FULL or self.crowd.refused():
             head.log(status, received, sent, seconds)
         self._seen(self._place(head.scope["path"]), head.scope["method"], status, seconds)
 

@@ -24,6 +24,7 @@ from .settings import Settings
 
 _MOST_WASTE = 1 << 20  # bytes of a body that are none of its own: sizes of chunks, trailers
 _MOST_PIPELINED = 16  # requests sent without waiting for the answers to those before them
+_PIECE = 256 << 10  # bytes that asyncio takes at most from a connection in one look: then there may be more
 _LINGER_SECONDS = 2.0  # that what still comes is passed over after the last answer, so that this is read
 _LINGER_BYTES = 64 << 20  # and how much of it: what is on its way already when a large photo is refused
 
@@ -44,6 +45,16 @@ class Gate:
         self.settings, self.refusal = settings, refusal
         self.idle: dict[Connection, None] = {}
         self._callers: Counter[str] = Counter()
+        self._pouring = False
+
+    def pour(self, count: int) -> None:
+        """Take note of so many bytes that came in one piece."""
+        self._pouring |= count >= _PIECE
+
+    def poured(self) -> bool:
+        """Return whether more lies there than could be taken in one piece, since this was asked the last time."""
+        pouring, self._pouring = self._pouring, False
+        return pouring
 
     def enter(self, connection: Connection, count: int) -> bool:
         """Count a connection, the last of so many; return whether there is room for it, which is made if it can be."""
@@ -171,6 +182,7 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, unless it is too late or too much."""
+        self.gate.pour(len(data))
         if self._deaf:
             self._passed_over += len(data)
             if self._passed_over > _LINGER_BYTES:

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -124,11 +123,14 @@ class Server(uvicorn.Server):
     """
 
     def __init__(self, app: FastAPI, settings: Settings, listening: Callable[[], None] = lambda: None) -> None:
+        gate, crowd = Gate(settings, app.state.door.refusal), app.state.door.crowd
+        # Not while a large body comes, of which each look takes only a piece: it would come no faster than that.
+        self._rests: Callable[[], bool] = lambda: not gate.poured() and crowd.there
         super().__init__(
             uvicorn.Config(
                 app,
                 loop="none",  # `run` has its own
-                http=connections(Gate(settings, app.state.door.refusal)),
+                http=connections(gate),
                 ws="none",
                 lifespan="on",
                 log_config=None,
@@ -146,8 +148,8 @@ class Server(uvicorn.Server):
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until the end is asked for."""
-        loop = partial(resting.new_loop, lambda: self._service.admission.full)
-        with asyncio.Runner(loop_factory=loop) as runner:
+        # All that uvicorn's own does, with another loop.
+        with asyncio.Runner(loop_factory=lambda: resting.new_loop(self._rests)) as runner:
             runner.run(self.serve(sockets=sockets))
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
