@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import filelock
 import hypothesis
 import numpy as np
 import pytest
@@ -55,6 +58,21 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the shared photos are not beside this checkout")
     return folder
+
+
+@pytest.fixture(scope="session")
+def real_base() -> Path | None:
+    """The real VGG16 convolutional base, made once a checkout, by whoever asks first, where it can be."""
+    tool = ROOT.parent / "shared" / "tools" / "make_vgg16_base.py"
+    kept = ROOT / ".cache" / "vgg16_base.h5"
+    if tool.is_file():
+        kept.parent.mkdir(exist_ok=True)
+        with filelock.FileLock(kept.with_suffix(".lock")):
+            made = kept.with_suffix(".made")
+            command = [sys.executable, str(tool), str(made)]
+            if not kept.is_file() and subprocess.run(command, capture_output=True, check=False).returncode == 0:
+                made.replace(kept)
+    return kept if kept.is_file() else None
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ root, answers = Path(sys.argv[1]), {}
 for name in sys.stdin.read().splitlines():
     tries = []
     before = peak()
-    start = time.perf_counter()
+    start = time.process_time()  # others may want the processor too
     for _ in range(3):
         try:
             image = images.read(root / name)
@@ -47,7 +47,7 @@ for name in sys.stdin.read().splitlines():
         except errors.PhotoError as error:
             tries.append({"ok": False, "code": error.code, "message": str(error)})
     more = peak() - before
-    answers[name] = {"tries": tries, "seconds": (time.perf_counter() - start) / 3, "kilobytes": more}
+    answers[name] = {"tries": tries, "seconds": (time.process_time() - start) / 3, "kilobytes": more}
 Path(sys.argv[2]).write_text(json.dumps(answers))
 """
 )

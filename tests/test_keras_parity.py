@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -73,21 +72,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def real_base(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The real VGG16 convolutional base where it can be made, else `-`: He-normal throughout."""
-    tool = ROOT.parent / "shared" / "tools" / "make_vgg16_base.py"
-    kept = ROOT / ".cache" / "vgg16_base.h5"
-    if tool.is_file() and not kept.is_file():
-        made = tmp_path_factory.mktemp("base") / "base.h5"
-        if subprocess.run([sys.executable, str(tool), str(made)], capture_output=True, check=False).returncode == 0:
-            kept.parent.mkdir(exist_ok=True)
-            shutil.move(made, kept)
-    return str(kept) if kept.is_file() else "-"
-
-
-@pytest.fixture(scope="module")
-def vgg16(tmp_path_factory: pytest.TempPathFactory, photos: list[str], real_base: str) -> Oracle:
-    return ask_keras("vgg16", "published", tmp_path_factory.mktemp("vgg16"), real_base, photos)
+def vgg16(tmp_path_factory: pytest.TempPathFactory, photos: list[str], real_base: Path | None) -> Oracle:
+    """With the real convolutional base where it can be had, else He-normal throughout."""
+    folder = tmp_path_factory.mktemp("vgg16")
+    return ask_keras("vgg16", "published", folder, str(real_base or "-"), photos)
 
 
 def agree(found: list[photolabel.Prediction], oracle: Oracle) -> None:

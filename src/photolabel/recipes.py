@@ -368,7 +368,7 @@ class _Resized:
         if self._made is not None:
             return self._made.crop((left, top, left + size[0], top + size[1]))
         # A 1 x 100,000 photo would make 6.5 gigapixels on the way: ask for the window only. The filter still sees
-        # the pixels around it; the result differs by rounding alone (measured: 1 value in 1,000, by 1 or 2).
+        # the pixels around it; the result differs by rounding alone, by 1 or 2.
         image, across, down = self._image, self._across, self._down
         box = (left * across, top * down, (left + size[0]) * across, (top + size[1]) * down)
         # Pillow keeps a box in single precision: first cut roughly (the filter's reach stays), to keep it small.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import photolabel
+import test_docs
 from photolabel.errors import UsageError
 from photolabel.ray import Labeler
 
@@ -108,3 +110,13 @@ def test_a_dataset_of_ray_s(tiny: Path, tmp_path: Path, tmp_path_factory: pytest
         assert [Path(row["photo"]).name for row in rows] == [f"{number}.png" for number in range(5)]
         assert [row["error"] is None for row in rows] == [False, True, True, True, True]
         assert rows[1]["labels"] == expected(tiny, tmp_path / "photos" / "1.png")[0]["labels"]
+
+
+@clusters.LINUX
+@pytest.mark.parametrize(("page", "block"), test_docs.OF_RAY, ids=lambda value: getattr(value, "name", ""))
+def test_snippets_of_ray_run(page: Path, block: str) -> None:
+    """Each in a cluster of its own: others may have left the address of theirs behind, where nobody answers."""
+    pytest.importorskip("ray.data", reason="the extra ray is not installed")
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        settings = {"RAY_ADDRESS": "local", "RAY_TMPDIR": folder}
+        test_docs.runs(block, "ignore", RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="disabled", **settings)

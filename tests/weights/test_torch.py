@@ -13,7 +13,6 @@ import pickle
 import struct
 import subprocess
 import sys
-import time
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -27,6 +26,8 @@ from hypothesis import strategies as st
 from photolabel.errors import InvalidWeightsError
 from photolabel.weights import torch as reader
 from photolabel.weights.state_pickle import MAX_STEPS
+
+from costs import cheap
 
 # -- a small assembler of pickle programs ----------------------------------------------------------
 
@@ -482,10 +483,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
 def test_hostile_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
     content, message = HOSTILE[case]
     monkeypatch.chdir(tmp_path)
-    start = time.perf_counter()
-    with pytest.raises(InvalidWeightsError, match=message) as caught:
+    with cheap(seconds=1), pytest.raises(InvalidWeightsError, match=message) as caught:
         read(tmp_path, content)
-    assert time.perf_counter() - start < 1
     said = str(caught.value)
     assert len(said) < 700 and "0x7f" not in said
     assert [path.name for path in tmp_path.iterdir()] == ["weights.pth"]
@@ -505,11 +504,11 @@ def peak():  # in KiB; ru_maxrss would begin at the parent's
 before = peak()
 worst = 0.0
 for path in sorted(Path(sys.argv[1]).glob("*.bad")):
-    start = time.perf_counter()
+    start = time.process_time()  # others may want the processor too
     try:
         torch.read(path)
     except InvalidWeightsError:
-        worst = max(worst, time.perf_counter() - start)
+        worst = max(worst, time.process_time() - start)
     else:
         raise SystemExit(f"{path} was read")
 grown = peak() - before
