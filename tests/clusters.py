@@ -37,11 +37,17 @@ def spoil_decoders() -> None:
 
 @contextmanager
 def running(
-    cache: Path, *, nodes: int = 2, processors: int = 1, settings: Mapping[str, str] | None = None
+    cache: Path,
+    *,
+    nodes: int = 2,
+    processors: int = 1,
+    settings: Mapping[str, str] | None = None,
+    hook: str = "clusters.spoil_decoders",
 ) -> Iterator[Any]:
     """A cluster of so many nodes, which this process is connected to; skips where Ray is not installed.
 
-    `settings` are of the environment of its processes. When it ends none of them is left, nor anything on the disk.
+    `settings` are of the environment of its processes, `hook` is the function that each begins with. When it ends none
+    of them is left, nor anything on the disk.
     """
     pytest.importorskip("ray.data", reason="the extra ray is not installed")
     import ray
@@ -73,7 +79,7 @@ def running(
                 cluster.address,
                 log_to_driver=False,
                 logging_level="ERROR",
-                runtime_env={"worker_process_setup_hook": "clusters.spoil_decoders"},
+                runtime_env={"worker_process_setup_hook": hook},
             )
             yield cluster
         finally:
@@ -94,8 +100,9 @@ def _node(processors: int) -> dict[str, Any]:
     return {"num_cpus": processors, "object_store_memory": 200 << 20, "dashboard_agent_listen_port": None}
 
 
-def add(cluster: Any, processors: int = 1) -> Any:
-    return cluster.add_node(**_node(processors))
+def add(cluster: Any, processors: int = 1, *, settings: Mapping[str, str] | None = None) -> Any:
+    """One more node; `settings` are of the environment of its processes alone."""
+    return cluster.add_node(**_node(processors), env_vars=dict(settings or {}))
 
 
 Process = tuple[int, str]  # its number, and when it began: numbers come again
