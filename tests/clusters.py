@@ -43,11 +43,12 @@ def running(
     processors: int = 1,
     settings: Mapping[str, str] | None = None,
     hook: str = "clusters.spoil_decoders",
+    head: Mapping[str, Any] | None = None,
 ) -> Iterator[Any]:
     """A cluster of so many nodes, which this process is connected to; skips where Ray is not installed.
 
-    `settings` are of the environment of its processes, `hook` is the function that each begins with. When it ends none
-    of them is left, nor anything on the disk.
+    `settings` are of the environment of its processes, `hook` is the function that each begins with, `head` is what
+    Ray is told of the first node besides. When it ends none of them is left, nor anything on the disk.
     """
     pytest.importorskip("ray.data", reason="the extra ray is not installed")
     import ray
@@ -72,7 +73,8 @@ def running(
         patch.setenv("PYTHONWARNINGS", "ignore")
         before, cluster = descendants(), None
         try:
-            cluster = Cluster(initialize_head=True, head_node_args={**_node(processors), "include_dashboard": False})
+            first = {**_node(processors), "include_dashboard": False, **(head or {})}
+            cluster = Cluster(initialize_head=True, head_node_args=first)
             for _ in range(nodes - 1):
                 add(cluster, processors)
             ray.init(
