@@ -34,6 +34,7 @@ def gcsfs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The package, which asks as nobody in particular."""
     from fsspec.config import conf
 
+    monkeypatch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # else it asks Google itself what kind a bucket is
     found = pytest.importorskip("gcsfs", reason="gcsfs is not installed")
     monkeypatch.setattr(remote, "_stores", {})
     monkeypatch.setitem(conf, "gs", {"token": "anon"})
