@@ -37,11 +37,18 @@ def spoil_decoders() -> None:
 
 @contextmanager
 def running(
-    cache: Path, *, nodes: int = 2, processors: int = 1, settings: Mapping[str, str] | None = None
+    cache: Path,
+    *,
+    nodes: int = 2,
+    processors: int = 1,
+    settings: Mapping[str, str] | None = None,
+    hook: str = "clusters.spoil_decoders",
+    head: Mapping[str, Any] | None = None,
 ) -> Iterator[Any]:
     """A cluster of so many nodes, which this process is connected to; skips where Ray is not installed.
 
-    `settings` are of the environment of its processes. When it ends none of them is left, nor anything on the disk.
+    `settings` are of the environment of its processes, `hook` is the function that each begins with, `head` is what
+    Ray is told of the first node besides. When it ends none of them is left, nor anything on the disk.
     """
     pytest.importorskip("ray.data", reason="the extra ray is not installed")
     import ray
@@ -66,14 +73,15 @@ def running(
         patch.setenv("PYTHONWARNINGS", "ignore")
         before, cluster = descendants(), None
         try:
-            cluster = Cluster(initialize_head=True, head_node_args={**_node(processors), "include_dashboard": False})
+            first = {**_node(processors), "include_dashboard": False, **(head or {})}
+            cluster = Cluster(initialize_head=True, head_node_args=first)
             for _ in range(nodes - 1):
                 add(cluster, processors)
             ray.init(
                 cluster.address,
                 log_to_driver=False,
                 logging_level="ERROR",
-                runtime_env={"worker_process_setup_hook": "clusters.spoil_decoders"},
+                runtime_env={"worker_process_setup_hook": hook},
             )
             yield cluster
         finally:
@@ -94,8 +102,9 @@ def _node(processors: int) -> dict[str, Any]:
     return {"num_cpus": processors, "object_store_memory": 200 << 20, "dashboard_agent_listen_port": None}
 
 
-def add(cluster: Any, processors: int = 1) -> Any:
-    return cluster.add_node(**_node(processors))
+def add(cluster: Any, processors: int = 1, *, settings: Mapping[str, str] | None = None) -> Any:
+    """One more node; `settings` are of the environment of its processes alone."""
+    return cluster.add_node(**_node(processors), env_vars=dict(settings or {}))
 
 
 Process = tuple[int, str]  # its number, and when it began: numbers come again

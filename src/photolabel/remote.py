@@ -181,6 +181,10 @@ def _failing() -> Iterator[None]:
         raise PermissionError(errno.EACCES, "the object store does not permit it") from error
     except TimeoutError as error:
         raise OSError(errno.ETIMEDOUT, "the object store does not answer in time") from error
+    except ValueError as error:  # so gcsfs says that a name is none, or that whoever reads a bucket has to pay for it
+        raise OSError(
+            errno.EIO, "the object store does not take the request: the name is none, or whoever reads there pays"
+        ) from error
     except _theirs() as error:
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError"):
             raise OSError(errno.EIO, "there are no credentials for the object store") from error
@@ -213,10 +217,10 @@ def _theirs() -> tuple[type[BaseException], ...]:
     except ImportError:
         pass
     try:
-        from gcsfs.retry import HttpError
+        from gcsfs.retry import ChecksumError, HttpError
         from google.auth.exceptions import GoogleAuthError
 
-        found += [HttpError, GoogleAuthError]
+        found += [ChecksumError, HttpError, GoogleAuthError]
     except ImportError:
         pass
     return tuple(found)

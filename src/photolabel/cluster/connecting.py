@@ -41,26 +41,17 @@ class Connection:
             self._connect(address)
 
     def _connect(self, address: str | None) -> None:
-        if address is not None and (found := _ADDRESS.fullmatch(address)):
-            _reach(address, found[1].strip("[]"), int(found[2]))
         # No word to anybody, as everywhere in photolabel: a cluster that is started here sends no statistics.
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        told = os.environ.get("RAY_ADDRESS")
-        if address is None and told and (found := _ADDRESS.fullmatch(told)):
-            _reach(told, found[1].strip("[]"), int(found[2]))
+        asked = address or os.environ.get("RAY_ADDRESS")
         with _signals_kept():
-            if address is None:
-                try:
-                    self._init(told or "auto")
-                except ConnectionError:
-                    if told:
-                        raise _unreachable(told) from None
-                    self._init("local")
-                return
             try:
-                self._init(address)
+                _reach(_meant(asked or "auto"))
+                self._init(asked or "auto")
             except ConnectionError:
-                raise _unreachable(address) from None
+                if asked:
+                    raise _unreachable(asked) from None
+                self._init("local")
 
     def _init(self, address: str) -> None:
         started = {"include_dashboard": False} if address == "local" else {}
@@ -106,12 +97,28 @@ def _ray() -> Any:
     return ray
 
 
-def _reach(address: str, host: str, port: int) -> None:
-    """Ray itself would try for minutes, and end the process in the end."""
+def _meant(address: str) -> str:
+    """The address that Ray would take for `auto`; others as they are. Raises ConnectionError where it knows of none."""
+    if address != "auto":
+        return address
     try:
-        socket.create_connection((host, port), timeout=_PATIENCE).close()
+        from ray._private.services import find_gcs_addresses, get_ray_address_from_environment
+
+        find_gcs_addresses.cache_clear()  # as Ray does itself: a cluster of a while ago may be gone
+        logging.getLogger("ray").setLevel(logging.CRITICAL)  # as in `_init`: it would warn where there are several
+        return str(get_ray_address_from_environment(address, None))
+    except (ImportError, AttributeError, TypeError):  # another Ray's inside is another: then it looks for itself
+        return address
+
+
+def _reach(address: str) -> None:
+    """Raise ConnectionError where nobody answers: Ray itself would try for minutes, and end the process in the end."""
+    if (found := _ADDRESS.fullmatch(address)) is None:
+        return
+    try:
+        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=_PATIENCE).close()
     except (OSError, OverflowError):
-        raise _unreachable(address) from None
+        raise ConnectionError from None
 
 
 def _unreachable(address: str) -> ClusterError:

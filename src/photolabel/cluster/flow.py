@@ -249,7 +249,7 @@ class Flow:
         if chunk.tries >= _TRIES:
             first, last = chunk.items[0].photo, chunk.items[-1].photo
             cause = getattr(error, "cause", None)
-            lost = f"{type(error).__name__}. Has it enough memory and disk?"
+            lost = f"{type(cause or error).__name__}. Has it enough memory and disk?"
             raise ClusterError(
                 f"the cluster has lost the same {len(chunk.items)} photos {chunk.tries} times ({first} to {last}), the "
                 f"last time so: {cause if isinstance(cause, OSError) else lost}"
