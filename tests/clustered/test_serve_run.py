@@ -61,6 +61,10 @@ def command(cluster: Any, *arguments: str, folder: Path) -> Iterator[subprocess.
         assert running.wait(60) == 0
         assert eventually(lambda: not clusters.processes(*TITLES) and not decoders(), 30)
     finally:
+        if running.poll() is None:  # the next test shall find nothing of it
+            running.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(30)
         running.kill()
         running.wait()
 
@@ -99,7 +103,7 @@ def test_a_command_of_the_docs(cluster: Any, tiny: Path, tmp_path: Path) -> None
         assert eventually(lambda: answers(url), 90), (tmp_path / "log").read_text("utf-8", "replace")[-3000:]
         answer = requests.post(f"{url}/v1/classify", data=PNG, timeout=30)
         assert answer.status_code == 200 and answer.json() == expected(tiny, PNG)
-        assert len(clusters.processes(b"ray::ServeReplica")) == 2
+        assert eventually(lambda: len(clusters.processes(b"ray::ServeReplica")) == 2, 60)
     with pytest.raises(requests.ConnectionError):
         requests.get(f"{url}/v1/models", timeout=5)
 
