@@ -25,6 +25,11 @@ sys.modules.setdefault("openvino.tools.ovc", None)
 import numpy, openvino, filelock
 from photolabel import batch, classifier, cli, images, models, sidecars
 from photolabel.cli import classify, photos
+def has(path, size):  # it may go at any moment
+    try:
+        return os.path.getsize(path) >= size
+    except FileNotFoundError:
+        return False
 for line in sys.stdin:
     folder, arguments, kill_after, watched, size = json.loads(line)
     child = os.fork()
@@ -37,7 +42,7 @@ for line in sys.stdin:
         os._exit(cli.main(arguments))
     end = None
     while not (ended := os.waitpid(child, 0 if kill_after is None else os.WNOHANG))[0]:
-        if end is None and (not watched or os.path.exists(watched) and os.path.getsize(watched) >= size):
+        if end is None and (not watched or has(watched, size)):
             end = time.monotonic() + kill_after
         if end is not None and time.monotonic() >= end:
             os.kill(child, signal.SIGKILL)

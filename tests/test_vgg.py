@@ -278,7 +278,8 @@ def test_random_weights_are_glorots_and_stay() -> None:
     made = photolabel.VGG16(False, None)
     kernel, bias = made.weights["block4_conv2"]
     bound = np.sqrt(6 / (9 * (512 + 512)))
-    assert np.abs(kernel).max() <= bound and abs(kernel.std() / (bound / np.sqrt(3)) - 1) < 0.01
+    assert np.abs(kernel).max() <= np.float32(bound)  # as near as float32 has it, which may be above
+    assert abs(kernel.std() / (bound / np.sqrt(3)) - 1) < 0.01
     assert abs(kernel.mean()) < bound / 100 and not bias.any()
     assert made.weights["block4_conv2"][0] is kernel
     assert (photolabel.VGG16(False, None).weights["block4_conv2"][0] != kernel).any()
