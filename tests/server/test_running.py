@@ -229,8 +229,9 @@ def test_its_event_loop_rests_while_a_crowd_is_refused(tiny: Path, monkeypatch: 
                 wire.setblocking(False)
                 loop = asyncio.get_running_loop()
                 sending = asyncio.ensure_future(loop.sock_sendall(wire, BIG))
-                while not self.server_state.connections or not (gate := connection(self).gate)._pouring:
-                    await asyncio.sleep(0)
+                async with asyncio.timeout(60):
+                    while not self.server_state.connections or not (gate := connection(self).gate)._pouring:
+                        await asyncio.sleep(0)
                 sending.cancel()
             self.config.app.state.door.crowd.refused()  # type: ignore[union-attr]
             seen.extend([selector.rests(), selector.rests()])
