@@ -120,7 +120,7 @@ def flat(args: argparse.Namespace) -> Section:
             say("flat", (f"{count:,}", f"{costs[count]:.2f}", f"{held.growth():.3f}"))
     most, growth = max(costs.values()) / min(costs.values()), held.growth()
     lines = common.table(["photos", "ms each"], [(f"{count:,}", f"{cost:.2f}") for count, cost in costs.items()])
-    lines += ["", "What all processes of each kind hold together on the way through the most photos, in MB.", ""]
+    lines += ["", "What all processes of a kind hold together on the way through the most photos, in MB.", ""]
     lines += common.table(*held.table())
     bars = [
         Bar("the dearest, times the cheapest", f"{most:.3f}", "at most 1.1", most <= 1.1),

@@ -80,21 +80,21 @@ class Held:
         return max(totals[after:]) / totals[after]
 
     def table(self) -> tuple[list[str], list[tuple[str, ...]]]:
-        """Kinds of processes, and what they held at five of the looks."""
-        looks = self.looks[:: max(1, (len(self.looks) - 1) // 4)]
-        head = ["", *(f"{index / (len(looks) - 1):.0%}" for index in range(len(looks)))]
-        kinds = sorted({kind for look in self.looks for kind in look})
-        return head, [(kind, *(f"{look[kind] / 1e6:.0f}" for look in looks)) for kind in kinds]
+        """Kinds of processes, and what they held after a quarter of the looks, at the last, and at most, in MB."""
+        after, last = self.looks[len(self.looks) // 4], self.looks[-1]
+        most = {kind: max(look[kind] for look in self.looks) for kind in sorted(set[str]().union(*self.looks))}
+        rows = [(kind, *(f"{size / 1e6:.0f}" for size in (after[kind], last[kind], most[kind]))) for kind in most]
+        return ["", "after a quarter", "at the end", "at most"], rows
 
 
 def _kind(pid: int, line: bytes) -> str:
     if pid == os.getpid():
         return "the driver"
-    if line.startswith(NAMER):
+    if line.startswith((NAMER, b"ray::photolabel: name")):
         return "networks"
     if line.startswith(b"ray::"):
-        return "tasks"
-    return "decoders" if b"photolabel.workers" in line else "Ray itself"
+        return "tasks, and Ray's workers that wait for one"
+    return "decoders, which tasks have" if b"photolabel.workers" in line else "Ray itself"
 
 
 def say(bench: str, told: tuple[str, ...]) -> None:
