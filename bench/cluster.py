@@ -2,7 +2,7 @@
 
 usage: python bench/cluster.py [pace] [flat] [kills] [memory] [serve] [--photos N] [--names N] [--model NAME] [--print]
 
-  pace    photos a second of two local nodes, beside the local pipeline in the same run, taken in turns
+  pace    photos a second of two local nodes, beside the local pipeline and Ray Data, taken in turns
   flat    what a photo costs from 1,000 to 20,000 photos, samples repeated, and what all processes hold meanwhile
   kills   20 kills of workers and 5 of a node during runs over 2,000 photos: complete and equal each time
   memory  the driver's memory over a synthetic listing of a million names
@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,31 @@ class Ways:
         with photolabel.load(self.args.model) as classifier:
             return paced(batch.predictions(items, classifier, self.here, top=5), len(items), self.args.warm)
 
+    def data(self, count: int) -> float:
+        """Ray Data, as docs/scale.md has it: a `map_batches` over `photolabel.ray.Labeler`."""
+        import ray
+
+        from photolabel.ray import Labeler
+
+        items = photos(count + self.args.warm, self.args.folder)
+        ray.data.DataContext.get_current().enable_progress_bars = False
+        rows = ray.data.from_items(
+            [{"path": item.path} for item in items], override_num_blocks=max(1, len(items) // 32)
+        )
+        named = rows.map_batches(
+            Labeler,
+            fn_constructor_kwargs={"model": self.args.model, "threads": self.args.threads},
+            batch_size=32,
+            num_cpus=1,
+            compute=ray.data.ActorPoolStrategy(size=self.args.nodes),
+        )
+        return paced(closed(named.iter_rows()), len(items), self.args.warm)
+
+
+def closed(rows: Any) -> Iterator[Any]:
+    """The same, as a generator, which can be closed."""
+    yield from rows
+
 
 def pace(args: argparse.Namespace) -> Section:
     rows, shares = [], []
@@ -96,13 +121,17 @@ def pace(args: argparse.Namespace) -> Section:
         stack.enter_context(cluster(args.nodes, args.processors))
         ways.there(args.warm)  # Ray's processes are there
         for number in range(args.runs):
-            local, there = ways.local(args.photos), ways.there(args.photos)
+            local, there, data = (way(args.photos) for way in (ways.local, ways.there, ways.data))
             shares.append(there / local)
-            rows.append((f"{number + 1}", f"{local:.1f}", f"{there:.1f}", f"{there / local:.1%}"))
+            rows.append((f"{number + 1}", f"{local:.1f}", f"{there:.1f}", f"{there / local:.1%}", f"{data:.1f}"))
             say("pace", rows[-1])
     share = statistics.median(shares)
-    about = f"{args.photos:,} photos a run, the samples again and again, in turns with the local pipeline at its best."
-    lines = [about, "", *common.table(["run", "local, photos a second", f"{args.nodes} nodes", "share"], rows)]
+    about = (
+        f"{args.photos:,} photos a run, the samples again and again, in turns with the local pipeline at its best, and "
+        "with a Dataset of Ray Data whose `map_batches` has `photolabel.ray.Labeler`."
+    )
+    head = ["run", "local, photos a second", f"{args.nodes} nodes", "share", "Ray Data"]
+    lines = [about, "", *common.table(head, rows)]
     bar = Bar(f"{args.nodes} nodes, of the local pace, median", f"{share:.1%}", "at least 85%", share >= 0.85)
     return "A cluster: pace", lines, [bar]
 
