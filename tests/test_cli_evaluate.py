@@ -297,13 +297,6 @@ def test_where_none_can_be_read(main: Main, pictures: Known) -> None:
     assert json.loads(main("set", "--json")[1])["calibration_error"] is None
 
 
-def test_the_limit_of_pixels_is_called_as_the_option(main: Main) -> None:
-    code, _, err = main("set", "--max-pixels", "1k", "--every", "10", "--predictions", "x.jsonl")
-    assert code == 1 and err.count("\n") == 4
-    for line in [*err.splitlines(), *(each["error"]["message"] for each in records("x.jsonl"))]:
-        assert "raise --max-pixels" in line and "Limits" not in line
-
-
 # -- predictions
 
 

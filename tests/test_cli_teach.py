@@ -372,7 +372,7 @@ def test_photos_that_cannot_be_read(main: Main) -> None:
     assert "3 photos could not be read" in out
     lines = err.splitlines()
     assert [line.split(": ")[1] for line in lines] == ["set/grass/bad.png", "set/grass/large.png", "set/röd/cut.png"]
-    assert "raise --max-pixels" in lines[1]
+    assert "--max-pixels" in lines[1]
     assert labels() == LABELS
 
 

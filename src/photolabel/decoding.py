@@ -78,7 +78,7 @@ def check_pixels(size: tuple[int, int], limits: Limits) -> None:
     if size[0] * size[1] > limits.pixels:
         raise PhotoTooLargeError(
             f"The photo claims {size[0]} x {size[1]} pixels; the limit is {limits.pixels:,} in all. "
-            "Scale it down, or raise Limits.pixels if you trust it."
+            "Scale it down, or raise the limit (Limits.pixels, --max-pixels) if you trust it."
         )
 
 

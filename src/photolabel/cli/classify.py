@@ -277,9 +277,7 @@ class _Told:
         self.unwritten = False  # some sidecar
 
     def take(self, prediction: Prediction) -> None:
-        from .photos import recorded
-
-        record = recorded(prediction)
+        record = prediction.record()
         if self._keywords is not None:
             self._write(self._keywords, record)
         if self._journal is not None:  # last: a photo whose record is kept is done

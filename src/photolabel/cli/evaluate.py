@@ -78,7 +78,6 @@ def run(argv: list[str]) -> int:
     from ..evaluate import judging, measures, protocols, report
     from . import runs
     from .network import loaded
-    from .photos import recorded
 
     if args.report is not None:
         report.check(Path(args.report))
@@ -117,7 +116,7 @@ def run(argv: list[str]) -> int:
             stream = judging.judged(left, ready, decoders, top=_TOP)
             with runs.guarded(journal, kind, args), closing(stream):
                 for prediction in judged.watched(stream, watch):
-                    record = recorded(prediction)
+                    record = prediction.record()
                     if journal is None:
                         outcomes.append(judging.outcome(record))
                     else:

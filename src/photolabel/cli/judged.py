@@ -47,14 +47,12 @@ def add_options(made: Parser, *, uncalibrated: bool) -> None:
 
 def watched(stream: Iterable[Prediction], watch: Watch) -> Iterator[Prediction]:
     """Pass predictions on, and say how far they have come, and what is wrong with a photo."""
-    from .photos import recorded
-
     failed = 0
     for prediction in stream:
         if prediction.error is not None:
             failed += 1
             watch.hide()
-            complain(f"{prediction.photo}: {recorded(prediction)['error']['message']}")
+            complain(f"{prediction.photo}: {prediction.error}")
         watch.step(errors=failed, last=printable(str(prediction)))
         yield prediction
 

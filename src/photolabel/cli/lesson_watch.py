@@ -10,7 +10,6 @@ from ..errors import ClusterError
 from ..output import printable
 from ..page import percent
 from ..teaching import Step
-from .photos import in_words
 from .streams import Terminated, complain
 
 if TYPE_CHECKING:
@@ -74,7 +73,7 @@ class Watched:
         if error is not None:
             self._failed += 1
             self._watch.hide()
-            complain(f"{name}: {in_words(str(error))}")
+            complain(f"{name}: {error}")
         self._watch.step(errors=self._failed, last=printable(name))
 
     def _fit(self, done: int, total: int) -> None:

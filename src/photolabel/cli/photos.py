@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import images, remote, sources
 from ..errors import DownloadError, PhotoError, UsageError
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ..images import Limits
-    from ..prediction import Prediction
     from ..sources import Item
 
 # In the words of `sources.find`, and for people.
@@ -109,14 +108,6 @@ class Found:
         return "; left out: " + ", ".join(told) if self._passed else ""
 
 
-def recorded(prediction: Prediction) -> dict[str, Any]:
-    """Return the record of a photo, whose error is in the words of the command line."""
-    record = prediction.record()
-    if record["error"] is not None:
-        record["error"]["message"] = in_words(record["error"]["message"])
-    return record
-
-
 @contextmanager
 def telling(photo: str) -> Iterator[None]:
     """Have what is wrong with the only photo say which one that is, as it is said of one among many."""
@@ -124,11 +115,6 @@ def telling(photo: str) -> Iterator[None]:
         yield
     except PhotoError as error:
         raise type(error)(f"{photo}: {error}") from None
-
-
-def in_words(message: str) -> str:
-    """What is wrong with a photo, in the words of the command line."""
-    return message.replace("Limits.pixels", "--max-pixels")
 
 
 def small(item: Item, limits: Limits) -> Image.Image | None:
