@@ -108,9 +108,6 @@ export class Queue extends EventTarget {
   }
 
   #check({ file }) {
-    if (file.size === 0) {
-      throw new Refused(0, { code: "corrupt-photo", title: "Empty", detail: "The file is empty: there is nothing in it to name." });
-    }
     if (file.size > this.limit) {
       throw new Refused(0, {
         code: "photo-too-large",
