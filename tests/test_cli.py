@@ -78,12 +78,8 @@ def test_top_is_an_aligned_table() -> None:
     assert several[0] == f"{COFFEE}:" and several[3] == f"{CAT}:" and several[1].startswith("  espresso")
 
 
-def test_json_is_the_record() -> None:
-    done = run("--json", COFFEE, CAT)
-    records = [json.loads(line) for line in lines(done.stdout)]
-    assert [record["photo"] for record in records] == [COFFEE, CAT]
-    assert records[0] == photolabel.classify(COFFEE).record()
-    assert len(records[0]["labels"]) == 5
+def test_json_has_as_many_labels_as_are_asked_for() -> None:
+    assert json.loads(run("--json", COFFEE).stdout) == photolabel.classify(COFFEE).record()
     assert len(json.loads(run("--json", "--top", "all", COFFEE).stdout)["labels"]) == 1000
 
 

@@ -1,6 +1,7 @@
 """Some 400 hard photos, of which a table says what each must do: shared data beside the checkout.
 
-One process reads them all, so that what appears on its descriptors 1 and 2 can be seen; another is the command.
+One process reads them all, so that what appears on its descriptors 1 and 2 can be seen. How they are named is in
+tests/test_surfaces.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pictures import PEAK
 
 SHARED = Path(os.environ.get("PHOTOLABEL_SHARED") or Path(__file__).parents[2] / "shared")
 TABLE = SHARED / "data" / "hard-images.tsv"
+FOLDER = SHARED / "data" / "hard-images"
 
 pytestmark = pytest.mark.skipif(not TABLE.is_file(), reason="the shared data beside the checkout are absent")
 
@@ -65,7 +67,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     out = tmp_path_factory.mktemp("hard") / "answers.json"
     names = "\n".join(row["path"] for row in rows())
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", PROGRAM, SHARED / "data" / "hard-images", out],
+        [sys.executable, "-W", "error", "-c", PROGRAM, FOLDER, out],
         input=names.encode(),
         capture_output=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -106,24 +108,3 @@ def test_groups_agree(group: str, answers: dict[str, Any]) -> None:
     near = 0 if group.startswith("same-pixels") else 8  # several lossy codecs; unturned ones differ by 39 and more
     for thumb in thumbs:
         assert sum(abs(a - b) for a, b in zip(thumb, thumbs[0], strict=True)) / len(thumb) <= near
-
-
-def test_the_command_names_them_all(tmp_path: Path) -> None:
-    """A record each, in order; nothing raw on stderr; and the exit code of a run where some photos failed."""
-    table = rows()
-    folder = SHARED / "data" / "hard-images"
-    command = [sys.executable, "-m", "photolabel", "--json", "--model", "efficientnet-lite2"]
-    done = subprocess.run(
-        [*command, *(folder / row["path"] for row in table)],
-        capture_output=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        timeout=300,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (1, b"")
-    records = [json.loads(line) for line in done.stdout.decode().splitlines()]
-    assert [record["photo"] for record in records] == [str(folder / row["path"]) for row in table]
-    for row, record in zip(table, records, strict=True):
-        failed = record.get("error") is not None
-        if row["category"] in {"ok", "must-reject"}:
-            assert failed == (row["category"] == "must-reject"), record

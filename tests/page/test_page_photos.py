@@ -335,20 +335,6 @@ def saved(page: Any, button: str) -> tuple[str, bytes]:
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
-def test_json_is_the_service_s_own_records(watched: Watched) -> None:
-    page = watched.open()
-    give(page, [SAMPLES / "cat.jpg", ("x.txt", b"no photo"), ("empty.jpg", b"")])
-    done(page, "1 photo named, 2 could not be")
-    name, data = saved(page, "#save-json")
-    good, bad, empty = json.loads(data)["records"]
-    tree = good.pop("tree")
-    with photolabel.load(BUNDLED) as classifier:
-        expected = classifier.classify((SAMPLES / "cat.jpg").read_bytes(), top=5, sure=0.8).record()
-    assert name == "photolabel.json" and good == {**expected, "photo": "cat.jpg"} and tree[-1]["name"] == "domestic_cat"
-    assert (bad["photo"], bad["error"]["code"], bad["labels"]) == ("x.txt", "unsupported-format", [])
-    assert empty.keys() == expected.keys() and empty["error"]["code"] == "corrupt-photo"
-
-
 def test_csv_is_photolabel_s_own_and_holds_no_formula(watched: Watched) -> None:
     page = watched.open()
     page.select_option("#model", "hostile")

@@ -17,7 +17,6 @@ import photolabel
 from photolabel import __version__
 from photolabel.classifier import Classifier
 from photolabel.models import BUNDLED
-from photolabel.prepared import prepare
 from photolabel.server import Settings
 from photolabel.server.problems import GoneError
 
@@ -160,15 +159,6 @@ def test_they_are_the_library_s_bit_for_bit(
     ):
         found = probabilities(post(**options))
         assert found.dtype == np.float32 and found.tobytes() == expected.tobytes()
-
-
-def test_they_are_what_classify_says_of_a_photo(ask: Asking, classifiers: dict[str, Classifier], photo: Path) -> None:
-    classifier = classifiers[BUNDLED]
-    (view,) = prepare(photo, *classifier.recipes).views
-    found = probabilities(ask("POST", f"/v2/models/{BUNDLED}/versions/1/infer", **binary(view[None])))
-    assert found.tobytes() == classifier.classify(photo).probabilities.tobytes()
-    record = ask("POST", f"/v1/classify?model={BUNDLED}&top=1", content=photo.read_bytes()).json()
-    assert record["labels"][0]["probability"] == float(found.max())
 
 
 def test_the_answer_says_who_gives_it_and_to_which_question(ask: Asking, classifiers: dict[str, Classifier]) -> None:

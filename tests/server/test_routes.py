@@ -57,7 +57,7 @@ def png(width: int, height: int) -> bytes:
 # -- photos
 
 
-def test_a_photo_s_record_is_the_library_s(ask: Asking, classifiers: dict[str, Classifier], photo: Path) -> None:
+def test_what_is_asked_of_a_photo(ask: Asking, classifiers: dict[str, Classifier], photo: Path) -> None:
     data = photo.read_bytes()
     response = ask("POST", "/v1/classify", content=data)
     assert response.status_code == 200 and response.headers["content-type"] == "application/json"
