@@ -227,6 +227,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stderr.strip() == "[]"
 
 
+def test_a_run_without_a_cluster_waits_for_nothing_of_one() -> None:
+    program = "import sys\nfrom photolabel.cli import main\nmain(sys.argv[1:])\nprint(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", program, COFFEE, CAT], capture_output=True, text=True, check=True)
+    assert len(lines(done.stdout)) == 2
+    loaded = set(lines(done.stderr)[-1].split())
+    assert "photolabel.batch.pipeline" in loaded
+    assert not loaded & {f"photolabel.cluster.{room}" for room in ("connecting", "flow", "nodes", "team")}
+
+
 def test_a_pipe_that_closes_early_is_no_error() -> None:
     command = f'"{sys.executable}" -m photolabel --top all "{COFFEE}" "{CAT}" "{COFFEE}" | head -n 1'
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)

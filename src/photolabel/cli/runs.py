@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from .. import __version__, batch, engine
 from ..classifier import DEFAULT_TOP
-from ..cluster import connecting
 from ..errors import (
     ClusterError,
     MissingExtraError,
@@ -80,6 +79,8 @@ def place(args: argparse.Namespace) -> Place | None:
 def check_ray(args: argparse.Namespace) -> None:
     """Raise what is wrong with the cluster that --ray asks for, as far as that shows here."""
     if args.ray is not None:
+        from ..cluster import connecting
+
         connecting.check(None if args.ray is True else args.ray)
 
 

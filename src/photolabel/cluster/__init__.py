@@ -13,8 +13,6 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import UsageError
-from .connecting import Connection
-from .flow import Flow
 
 if TYPE_CHECKING:
     from ..sources import Item
@@ -39,6 +37,8 @@ class Cluster:
     def __init__(self, address: str | None = None, *, seconds: float = 60.0) -> None:
         if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
             raise UsageError(f"seconds={seconds!r}: expected a number of seconds above 0.")
+        from .connecting import Connection  # only now: a run without a cluster should not wait for what it needs
+
         self._seconds = seconds
         self._connection = Connection(address)
 
@@ -52,6 +52,8 @@ class Cluster:
         Raises what `items` raise, after all before it; what loading the model raises on any machine; `ClusterError`
         where the same photos are lost again and again.
         """
+        from .flow import Flow
+
         flow = Flow(self._connection.ray, work, seconds=self._seconds, timing=timing)
         with closing(flow.results(items)) as results:
             for chunk in results:

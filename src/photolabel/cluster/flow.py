@@ -73,7 +73,6 @@ class Flow:
     """One run over some photos."""
 
     def __init__(self, ray: Any, work: Work[Any], *, seconds: float, timing: Timing | None) -> None:
-        work.check()  # a wrong argument should not wait for a photo
         self._ray, self._timing = ray, timing
         self._recipes, self._limits, self._seconds = work.recipes, work.limits, seconds
         most = max(1, sum(recipe.most_bytes for recipe in work.recipes))

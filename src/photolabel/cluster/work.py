@@ -39,9 +39,6 @@ class Work(Protocol[T_co]):
     def identity(self) -> dict[str, str | None]:
         """What all that is said depends on, as plain values."""
 
-    def check(self) -> None:
-        """Raise `UsageError` for what makes no sense."""
-
     def check_same(self, identity: dict[str, str | None]) -> None:
         """Raise `UsageError` where this would say something else than that of another machine, whose this is."""
 

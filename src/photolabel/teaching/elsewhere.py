@@ -102,9 +102,6 @@ class Featuring:
         recipe = json.dumps(origin.recipe.to_dict(), sort_keys=True)
         return {"network": origin.network, "layer": origin.layer, "recipe": recipe, "precision": origin.precision}
 
-    def check(self) -> None:
-        """Nothing is left to be wrong: what is asked is checked when the backbone is found."""
-
     def check_same(self, identity: dict[str, str | None]) -> None:
         """Raise `UsageError` where features would be others than those of another machine, whose `identity` it is."""
         if self.identity != identity:
