@@ -41,6 +41,26 @@ class Felt:
     fingerprint: NDArray[np.uint8]
 
 
+def digest(photo: Prepared) -> bytes:
+    """Return the SHA-256 of a photo that was read from a file, 32 bytes."""
+    assert photo.file is not None
+    return bytes.fromhex(photo.file.sha256)
+
+
+def felt(
+    photos: Sequence[Prepared], recipe: Recipe, run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+) -> list[Felt]:
+    """Return the features of photos that could be prepared by `recipe`; `run` makes those of all their views."""
+    if not photos:
+        return []
+    made = run(np.stack([view for each in photos for view in each.views]))
+    numbers = made.reshape(len(photos), recipe.inputs, -1)
+    return [
+        Felt(digest=digest(each), numbers=of_photo, fingerprint=fingerprint(each.views[recipe.middle]))
+        for each, of_photo in zip(photos, numbers, strict=True)
+    ]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Elsewhere:
     """A cluster, and how its machines find the backbone: `find` pickles, and returns it wherever it is called."""
@@ -112,27 +132,13 @@ class Featuring:
 
     def __call__(self, batch: Sequence[Prepared]) -> list[Felt | PhotoError]:
         """Return the features of each photo, in the same order, or its error."""
-        views = [view for each in batch for view in each.views]
-        if not views:
-            return [_error(each) for each in batch]
-        recipe = self.running.backbone.recipe
-        # Threads of linear algebra would spin beside those of the network: see features.compute.
-        with one_thread():
-            made = iter(self.running(np.stack(views)).reshape(-1, recipe.inputs, self.running.dimensions))
-            return [self._felt(each, next(made)) if each.views else _error(each) for each in batch]
-
-    def _felt(self, photo: Prepared, numbers: NDArray[np.float32]) -> Felt:
-        assert photo.file is not None
-        shown = photo.views[self.running.backbone.recipe.middle]
-        return Felt(digest=bytes.fromhex(photo.file.sha256), numbers=numbers, fingerprint=fingerprint(shown))
+        sound = [each for each in batch if each.error is None]
+        with one_thread():  # those of linear algebra would spin beside those of the network: see features.compute
+            made = iter(felt(sound, self.running.backbone.recipe, self.running))
+        return [next(made) if each.error is None else each.error for each in batch]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (self.find, self.limits)
-
-
-def _error(photo: Prepared) -> PhotoError:
-    assert photo.error is not None
-    return photo.error
 
 
 def _again(find: Callable[[], Backbone], limits: Limits) -> Featuring:

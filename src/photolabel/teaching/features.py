@@ -23,8 +23,8 @@ from ..sources import Item
 from ..taught import KEY_BYTES
 from . import activations
 from .backbone import Opened
-from .elsewhere import Elsewhere, Felt
-from .fingerprint import BYTES, fingerprint
+from .elsewhere import Elsewhere, Felt, digest, felt
+from .fingerprint import BYTES
 from .kept import Kept
 from .solving import one_thread
 
@@ -267,26 +267,20 @@ class _Run:
 
     def _work(self, batch: Sequence[Prepared]) -> list[_Done]:
         results: list[_Done] = []
-        fresh: list[tuple[int, bytes, Prepared]] = []
+        fresh: dict[int, Prepared] = {}  # by their places
         for each in batch:
             place, self._answered = self._answered, self._answered + 1
             if each.error is not None:
                 results.append(_Done(place, error=each.error))
                 continue
-            assert each.file is not None
-            digest = bytes.fromhex(each.file.sha256)
-            results.append(_Done(place, digest, from_cache=not each.views))
-            if not each.views:
-                continue
-            if digest not in self._done:
-                self._done[digest] = place
-                fresh.append((place, digest, each))
-        if fresh:
-            made = self._made(np.stack([view for _, _, each in fresh for view in each.views]), fresh)
-            middle = self._running.backbone.recipe.middle
-            for (place, digest, each), numbers in zip(fresh, made.reshape(-1, *self._kept.shape), strict=True):
-                self._numbers[place], self._prints[place] = numbers, fingerprint(each.views[middle])
-                self._kept.put(digest, numbers, self._prints[place])
+            results.append(_Done(place, digest(each), from_cache=not each.views))
+            if each.views and self._done.setdefault(digest(each), place) == place:
+                fresh[place] = each
+        photos = list(fresh.values())
+        made = felt(photos, self._running.backbone.recipe, lambda pixels: self._made(pixels, photos))
+        for place, one in zip(fresh, made, strict=True):
+            self._numbers[place], self._prints[place] = one.numbers, one.fingerprint
+            self._kept.put(one.digest, one.numbers, one.fingerprint)
         for done in results:
             if done.error is None and not done.from_cache and self._done[done.digest] != done.place:
                 before = self._done[done.digest]
@@ -309,27 +303,26 @@ class _Run:
                     yield Item(photo=item.photo, error=_NOT_ASKED)
 
         with closing(there.stream(unknown(), self._running, self._limits, timing)) as stream:
-            for felt in stream:
+            for one in stream:
                 place, self._answered = self._answered, self._answered + 1
-                if (digest := known.pop(place, None)) is not None:
-                    yield _Done(place, digest, from_cache=True)
-                elif isinstance(felt, Felt):
-                    self._numbers[place], self._prints[place] = felt.numbers, felt.fingerprint
-                    if felt.digest not in self._done:
-                        self._done[felt.digest] = place
-                        self._kept.put(felt.digest, self._numbers[place], self._prints[place])
-                    yield _Done(place, felt.digest)
+                if (there_already := known.pop(place, None)) is not None:
+                    yield _Done(place, there_already, from_cache=True)
+                elif isinstance(one, Felt):
+                    self._numbers[place], self._prints[place] = one.numbers, one.fingerprint
+                    if self._done.setdefault(one.digest, place) == place:
+                        self._kept.put(one.digest, one.numbers, one.fingerprint)
+                    yield _Done(place, one.digest)
                 else:
-                    yield _Done(place, error=felt)
+                    yield _Done(place, error=one)
 
-    def _made(self, pixels: NDArray[np.uint8], fresh: Sequence[tuple[int, bytes, Prepared]]) -> NDArray[np.float32]:
-        """The features of all views; the maps beside them are put where they are kept."""
+    def _made(self, pixels: NDArray[np.uint8], photos: Sequence[Prepared]) -> NDArray[np.float32]:
+        """The features of all views of photos; the maps beside them are put where they are kept."""
         if isinstance(self._running, Opened):
             return self._running(pixels)
         made, maps = self._running.both(pixels)
         assert self._beside is not None
-        for (_, digest, _), each in zip(fresh, maps.reshape(-1, *self._beside.shape), strict=True):
-            self._beside.put(digest, each)
+        for photo, each in zip(photos, maps.reshape(-1, *self._beside.shape), strict=True):
+            self._beside.put(digest(photo), each)
         return made
 
 
