@@ -86,13 +86,9 @@ class Parts:
 
     @property
     def done(self) -> int:
-        """How many photos are in files."""
-        written = (each.result() for each in self._writing if each.done() and each.exception() is None)
-        return self._done + sum(written)
-
-    def settle(self) -> None:
-        """Wait for the files that are being written, whatever comes of them."""
+        """How many photos are in files; those that are being written are waited for, whatever comes of them."""
         wait(self._writing)
+        return self._done + sum(each.result() for each in self._writing if each.exception() is None)
 
     @staticmethod
     def check(place: Place) -> None:
@@ -247,9 +243,6 @@ class Parts:
                 )
         complete = {"photos": self.done, "errors": self._failed}
         self.path.write(MANIFEST, _said(self.settings, self._photos, complete))
-
-    def remove(self) -> None:
-        """Nothing is left to remove, as there is of a journal."""
 
     def close(self) -> None:
         """Let those files be finished whose photos are done, few as they are, and others at the folder."""

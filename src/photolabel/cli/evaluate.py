@@ -107,6 +107,7 @@ def run(argv: list[str]) -> int:
             ready = loaded(looking, limits)
             labelled, _ = judged.labelled(args, ready, limits)  # a list that is none begins no run
             journal = runs.begun(args, kind, ready, journal, stack)
+            assert not isinstance(journal, batch.Parts)  # `_check` takes no folder
             seen = _Seen(limits)
             photos = seen.passing(labelled, every=args.every or 1)
             watch = stack.enter_context(progress.Watch(args.progress, done=0 if journal is None else journal.done))
@@ -122,7 +123,7 @@ def run(argv: list[str]) -> int:
                     else:
                         journal.add(record)
             watch.hide()
-            if isinstance(journal, batch.Journal):  # of a file, as `_check` makes sure
+            if journal is not None:
                 outcomes = [judging.outcome(json.loads(line)) for line in journal.lines()]
             if not outcomes:
                 if journal is not None:

@@ -162,7 +162,7 @@ def written(args: argparse.Namespace, kind: Kind, journal: Log, *, labels: int) 
 
 
 @contextmanager
-def guarded(journal: Log | None, kind: Kind, args: argparse.Namespace) -> Iterator[None]:
+def guarded(journal: batch.Journal | None, kind: Kind, args: argparse.Namespace) -> Iterator[None]:
     """Where what is done ends a run, say how to go on; where nothing was done by then, leave nothing behind.
 
     Else who has mended what was wrong, say an option, would be told that it is not as it was.
@@ -193,8 +193,6 @@ Failure: TypeAlias = ClusterError | StoreError | MissingExtraError
 
 def failed(error: Failure, kind: Kind, journal: Log | None, args: argparse.Namespace) -> Failure:
     """What to tell where one of `FAILURES` ends a run: also how to go on, where something is done."""
-    if isinstance(journal, batch.Parts):
-        journal.settle()
     return error if journal is None or not journal.done else type(error)(f"{error} {kept(journal, kind, args)}")
 
 
