@@ -22,11 +22,11 @@ from photolabel.errors import (
     WeightsMismatchError,
 )
 from photolabel.store import Store
-from test_artefacts import flip, weights_file
 
 import oracle
 import servers
 from oracle import tiny_model
+from published import flip, weights_file
 
 TAG = "0123456789abcdef"
 OLD = time.time() - 40 * 86400

@@ -16,13 +16,13 @@ import photolabel
 from photolabel import batch, models
 from photolabel.cluster import Cluster, flow, team
 from photolabel.sources import Item
-from test_artefacts import NAME, weights_file
 
 import clusters
 import oracle
 import servers
 from crews import eventually
 from pictures import PNG
+from published import NAME, weights_file
 from servers import Handler, Server, honest
 
 pytestmark = [clusters.LINUX, pytest.mark.filterwarnings("ignore")]  # what Ray warns of is Ray's

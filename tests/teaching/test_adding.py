@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_features import Counted
 
 import photolabel
 from photolabel import metadata, store
@@ -20,6 +19,7 @@ from photolabel.teaching.backbone import Backbone
 from photolabel.teaching.features import compute
 
 import oracle
+from featured import Counted
 from labelled_sets import put
 from training import COLOURS, computed, known, photo, plant, taught, taught_by
 
