@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 import tracemalloc
 import warnings
 import zlib
@@ -170,14 +171,33 @@ def test_missing_heic_decoder_names_the_remedy(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_heic_decoder_that_does_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoding, "_HEIC_SECONDS", 0.1)
     wait = threading.Event()
+    monkeypatch.setattr(decoding, "_HEIC_IDLE", 0.1)
     with pytest.raises(errors.CorruptPhotoError), decoding.reported():
         decoding._in_time(lambda: wait.wait() and picture(), (1, 1))  # type: ignore[return-value, arg-type]
     wait.set()
     assert decoding._in_time(picture, (1, 1)).size == (160, 120)
     with pytest.raises(RuntimeError, match="of its own"):
         decoding._in_time(lambda: (_ for _ in ()).throw(RuntimeError("of its own")), (1, 1))
+
+
+def _works(seconds: float, each: float = 0.02) -> Image.Image:
+    """Use the processor now and then, as a decoder does on a machine that has much else to do."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        begun = time.thread_time()
+        while time.thread_time() - begun < each:
+            pass
+        time.sleep(0.02)
+    return picture()
+
+
+def test_a_heic_decoder_that_is_slow_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoding, "_HEIC_IDLE", 0.5)
+    assert decoding._in_time(lambda: _works(1.5), (1, 1)).size == (160, 120)
+    monkeypatch.setattr(decoding, "_HEIC_SECONDS", 0.5)
+    with pytest.raises(TimeoutError):
+        decoding._in_time(lambda: _works(3), (1, 1))
 
 
 def test_a_heic_on_which_libde265_waits_for_ever(shared: Path) -> None:
@@ -187,7 +207,7 @@ def test_a_heic_on_which_libde265_waits_for_ever(shared: Path) -> None:
     program = textwrap.dedent("""
         import sys
         from photolabel import decoding, errors, images
-        decoding._HEIC_SECONDS = 0.5
+        decoding._HEIC_IDLE = 0.5
         try:
             images.read(sys.stdin.buffer.read())
         except errors.CorruptPhotoError as error:

@@ -12,6 +12,7 @@ import io
 import re
 import struct
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -288,9 +289,10 @@ def _heic(data: bytes, limits: Limits) -> Image.Image:
 
 
 def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Image:
-    """Decode in a thread that is given up (it cannot be ended) after many times what it should need.
+    """Decode in a thread that is given up (it cannot be ended) when it does not come back.
 
-    For some broken files libde265 waits for itself for ever.
+    For some broken files libde265 waits for itself for ever. Then this process uses no processor: on a machine that has
+    much else to do a sound photo takes long, too, but some of the processor now and then.
     """
     made: list[Image.Image | Exception] = []
 
@@ -303,7 +305,13 @@ def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Im
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    thread.join(_HEIC_SECONDS + size[0] * size[1] / 500_000)  # 25 megapixels take 1 s
+    now = worked = time.monotonic()
+    used, ends = time.process_time(), now + _HEIC_SECONDS + size[0] * size[1] / 500_000  # 25 megapixels take 1 s
+    while thread.is_alive() and now < ends and now - worked < _HEIC_IDLE:
+        thread.join(_HEIC_IDLE / 10)
+        now = time.monotonic()
+        if time.process_time() - used > 0.01:
+            worked, used = now, time.process_time()
     if not made:
         raise TimeoutError("the HEIC decoder does not come back")
     if isinstance(made[0], Exception):
@@ -311,7 +319,7 @@ def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Im
     return made[0]
 
 
-_HEIC_SECONDS = 4.5  # on a machine that has much else to do, 1.5 were once too few for 29 x 100 pixels
+_HEIC_SECONDS, _HEIC_IDLE = 10.0, 1.5  # at most; without anything done
 
 
 # --- Whole or refused -----------------------------------------------------------------------------
