@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,16 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@cache  # four tests of each module
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text("utf-8"))
+
+
+@cache
+def all_imported(path: Path) -> list[tuple[str, int]]:
+    return imported(parsed(path), path)
+
+
 def imported(tree: ast.AST, path: Path) -> list[tuple[str, int]]:
     """(dotted name, line) of every import, those inside functions and under TYPE_CHECKING included."""
     package = ["photolabel", *path.relative_to(PACKAGE).parts[:-1]]
@@ -98,7 +109,7 @@ def test_arrows_point_up(path: Path) -> None:
     here = room(path)
     if here in DOORS:
         return
-    for name, line in imported(ast.parse(path.read_text("utf-8")), path):
+    for name, line in all_imported(path):
         parts = name.split(".")
         if parts[0] != "photolabel":
             continue
@@ -113,14 +124,13 @@ def test_arrows_point_up(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_heavy_imports_are_lazy_and_at_home(path: Path) -> None:
-    tree = ast.parse(path.read_text("utf-8"))
-    for name, line in imported(tree, path):
+    for name, line in all_imported(path):
         top = name.split(".")[0]
         if top in HEAVY:
             assert room(path) in HEAVY[top], f"{path.name}:{line}: {top} lives in {sorted(HEAVY[top])} only"
     if str(path.relative_to(PACKAGE)) in LATE:
         return
-    for node in tree.body:  # module level: runs at import
+    for node in parsed(path).body:  # module level: runs at import
         if isinstance(node, ast.Import | ast.ImportFrom):
             if isinstance(node, ast.ImportFrom) and node.level:  # of ours, whatever it is called
                 continue
@@ -134,9 +144,7 @@ def test_modules_made_of_heavy_packages_are_imported_late(path: Path) -> None:
     if str(path.relative_to(PACKAGE)) in LATE:
         return
     late = {f"photolabel.{each.removesuffix('.py').replace('/', '.')}" for each in LATE}
-    at_once = [
-        node for node in ast.parse(path.read_text("utf-8")).body if isinstance(node, ast.Import | ast.ImportFrom)
-    ]
+    at_once = [node for node in parsed(path).body if isinstance(node, ast.Import | ast.ImportFrom)]
     for name, line in imported(ast.Module(at_once, []), path):
         assert not any(name == each or name.startswith(f"{each}.") for each in late), (
             f"{path.name}:{line}: import {name} lazily"
@@ -159,6 +167,6 @@ FAR = {"batch", "cli", "cluster", "sources"}
 def test_other_machines_are_asked_from_a_few_rooms_only(path: Path) -> None:
     if room(path) == "remote":
         return
-    for name, line in imported(ast.parse(path.read_text("utf-8")), path):
+    for name, line in all_imported(path):
         if name.split(".")[:2] == ["photolabel", "remote"] or name.startswith("photolabel.sources.objects"):
             assert room(path) in FAR, f"{path.name}:{line}: {name} is for {sorted(FAR)} only"
