@@ -7,6 +7,7 @@ import random
 import tarfile
 import zipfile
 from collections.abc import Iterable, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,15 @@ def meta_mat(
     order: Sequence[str] = DEVKIT, *, compressed: bool = False, swap: dict[int, object] | None = None
 ) -> bytes:
     """The devkit's meta.mat: the classes, and a few names above them. `swap` puts other ids in place of some."""
+    return _plain_mat(compressed) if order is DEVKIT and swap is None else _mat(order, compressed, swap)
+
+
+@cache  # SciPy takes half a second for one
+def _plain_mat(compressed: bool) -> bytes:
+    return _mat(DEVKIT, compressed, None)
+
+
+def _mat(order: Sequence[str], compressed: bool, swap: dict[int, object] | None) -> bytes:
     rows = np.zeros((len(order) + 60, 1), [(name, "O") for name in ("ILSVRC2012_ID", "WNID", "words", "children")])
     above = [f"n9{number:07}" for number in range(60)]
     for place, wnid in enumerate([*order, *above]):
