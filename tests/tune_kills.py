@@ -23,7 +23,7 @@ NURSERY = """
 import json, os, signal, sys, time, warnings
 sys.path.insert(0, sys.argv[1])
 sys.modules.setdefault("openvino.tools.ovc", None)
-import numpy, onnx, openvino, filelock, sqlite3, keras, sklearn.linear_model, scipy.optimize, threadpoolctl
+import jax, numpy, onnx, openvino, filelock, sqlite3, keras, sklearn.linear_model, scipy.optimize, threadpoolctl
 import photolabel.keras, photolabel.teaching
 from photolabel import classifier, loading
 from photolabel.graph import head
@@ -34,6 +34,9 @@ for line in sys.stdin:
     ready, tell = os.pipe()
     child = os.fork()
     if not child:
+        # Who is killed takes what was compiled, but writes none of it: a kill might leave half a function.
+        if kill_after is not None:
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
         begun = Step(epoch=lambda epoch: os.write(tell, b"."))
         teach(photos, out, model=network, fine_tune=1, learning_rate=3e-4, epochs=6, resume=resume, workers=0,
               threads=1, step=begun)
@@ -63,7 +66,9 @@ def kill_tunings(folder: Path, network: Path, *, kills: int, seed: int) -> dict[
         "PHOTOLABEL_CACHE": str(folder / "cache"),
         "PHOTOLABEL_OFFLINE": "1",
         "KERAS_BACKEND": "jax",
-        "JAX_ENABLE_COMPILATION_CACHE": "false",  # in which a kill might leave half a function
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "jax"),  # else each child compiles for seconds what the first did
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
     }
     process = subprocess.Popen(
         [sys.executable, "-c", NURSERY, str(TESTS)],
