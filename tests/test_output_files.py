@@ -221,18 +221,19 @@ def test_no_records_make_an_empty_file_that_can_be_read(tmp_path: Path, ending: 
 
 def test_a_thousand_labels(tmp_path: Path) -> None:
     records = [record(f"{i}.jpg", labels=1000) for i in range(120)]
+    made = lines(*records)
     for ending in files.VIEWS:
-        files.write(tmp_path / f"x{ending}", lines(*records), labels=1000)
+        files.write(tmp_path / f"x{ending}", made, labels=1000)
     with (tmp_path / "x.csv").open(newline="") as file:
-        for row, made in zip(csv.DictReader(file), records, strict=True):
+        for row, each in zip(csv.DictReader(file), records, strict=True):
             assert len(row) == 25 + 2000
-            assert [row[f"name_{i + 1}"] for i in range(1000)] == [label["name"] for label in made["labels"]]
-            assert float(row["probability_1000"]) == made["labels"][999]["probability"]
+            assert [row[f"name_{i + 1}"] for i in range(1000)] == [label["name"] for label in each["labels"]]
+            assert float(row["probability_1000"]) == each["labels"][999]["probability"]
     import pyarrow.parquet
 
     with pyarrow.parquet.ParquetFile(tmp_path / "x.parquet") as table:
         assert table.num_row_groups > 2  # by their bytes: a thousand such records are 80 MB of JSON
-        assert table.read(["labels"]).to_pylist() == [{"labels": made["labels"]} for made in records]
+        assert table.read(["labels"]).to_pylist() == [{"labels": each["labels"]} for each in records]
 
 
 # -- JSONL and text
