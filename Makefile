@@ -33,6 +33,7 @@ demo: $(VENV)/installed  ## install, and name what is in the sample photos, offl
 	PHOTOLABEL_OFFLINE=1 $(BIN)/photolabel samples/coffee.jpg samples/cat.jpg samples/sideways.jpg samples/rocket.jpg
 
 test: $(VENV)/installed-dev $(VENV)/browser  ## the whole test suite
+	export PYTHONDONTWRITEBYTECODE=  # where it is set, each process that tests start would compile the package anew
 	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/clustered  # two files at a time: some of what they do is waiting
 	$(BIN)/pytest tests/clustered  # Ray in a process of its own, as it would have it
 
