@@ -7,6 +7,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import statistics
@@ -31,8 +32,8 @@ CLIENTS = 8  # of a service, at once
 def advised() -> dict[str, str]:
     """What docs/scale.md has the environment say, of how requests come to replicas."""
     page = (common.ROOT / "docs" / "scale.md").read_text("utf-8")
-    lines = "\n".join(re.findall(r"^export (.+)$", page, re.MULTILINE))
-    return {name: value.strip("'") for name, value in re.findall(r"(RAY_SERVE_\w+)=('[^']*'|\S+)", lines)}
+    lines = re.findall(r"^export (.+)$", page, re.MULTILINE)
+    return dict(each.split("=", 1) for line in lines for each in shlex.split(line))
 
 
 def serve(args: argparse.Namespace) -> tuple[str, list[str], list[Bar]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,13 +29,11 @@ requests = pytest.importorskip("requests")
 pytestmark = [clusters.LINUX, pytest.mark.filterwarnings("ignore")]  # what Ray warns of is Ray's
 
 
-# What docs/scale.md advises: no process of Python's between clients and replicas. Further ports, for none may be taken.
-FAST = {
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-    "RAY_SERVE_HAPROXY_RETRY_ON": "conn-failure empty-response",
-    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-}
+# No process of Python's between clients and replicas.
+ADVISED = re.findall(
+    r"^export (.+)$", (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8"), re.MULTILINE
+)
+FAST = dict(each.split("=", 1) for line in ADVISED for each in shlex.split(line))
 
 
 @pytest.fixture(scope="module", params=["as it comes", "fast"])
@@ -42,7 +42,8 @@ def url(request: pytest.FixtureRequest, tiny: Path, tmp_path_factory: pytest.Tem
     if request.param == "fast":
         folder = str(tmp_path_factory.mktemp("haproxy"))
         settings = {
-            **FAST,
+            **FAST,  # and further ports and files, for none may be taken
+            "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(clusters.free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(clusters.free_port()),
             "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": f"{folder}/haproxy.cfg",
@@ -115,7 +116,7 @@ def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
     for thread in threads:
         thread.join()
     assert all(each.json() == expected for each in named(answers))
-    # How many fail until Serve has noticed is Serve's (bench/cluster.py counts them); but none says anything else.
+    # How many fail is Serve's (bench/cluster.py counts them beside those in flight); but none says anything else.
     others = [each.status_code for each in answers if not isinstance(each, Exception) and each not in named(answers)]
     assert all(status >= 500 for status in others), others
     assert eventually(lambda: len(clusters.processes(b"ray::ServeReplica")) == 2, 60)
