@@ -25,7 +25,7 @@ import photolabel
 from photolabel import batch, cli, remote
 from photolabel.batch import Timing, classify_folder
 from photolabel.classifier import Classifier, Prediction
-from photolabel.cluster import Cluster, flow, team
+from photolabel.cluster import Cluster, flow, listing, team
 from photolabel.errors import ClusterError, PhotoNotFoundError, UsageError
 from photolabel.naming import Naming
 from photolabel.prepared import prepare
@@ -122,15 +122,33 @@ def test_no_photos_are_no_predictions(cluster: Any, classifier: Classifier) -> N
 
 
 def test_what_listing_raises_comes_after_what_was_listed(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
-    def listing() -> Iterator[Item]:
+    def coming() -> Iterator[Item]:
         yield from plant(tmp_path, 3)
         raise UsageError("the list is broken.")
 
-    with Cluster() as there, closing(batch.predictions(listing(), classifier, there, top=1)) as stream:
+    with Cluster() as there, closing(batch.predictions(coming(), classifier, there, top=1)) as stream:
         found = [next(stream) for _ in range(3)]
         with pytest.raises(UsageError, match="the list is broken"):
             next(stream)
     assert [each.photo for each in found] == ["00000.png", "00001.png", "00002.png"]
+
+
+def test_a_photo_is_told_of_before_the_next_is_listed(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
+    """Whoever lists slowly, as a program of one's own may, has not to wait for the next photo."""
+    items = plant(tmp_path, 3)
+    told = threading.Semaphore(1)
+
+    def slowly() -> Iterator[Item]:
+        for item in items:
+            assert told.acquire(timeout=60), "the one before it is told of"
+            yield item
+
+    with Cluster() as there, closing(batch.predictions(slowly(), classifier, there, top=3)) as stream:
+        found = []
+        for each in stream:
+            found.append(each)
+            told.release()
+    assert records(found) == records(locally(items, classifier))
 
 
 def test_listing_is_not_far_ahead(cluster: Any, classifier: Classifier, tmp_path: Path) -> None:
@@ -138,16 +156,16 @@ def test_listing_is_not_far_ahead(cluster: Any, classifier: Classifier, tmp_path
     (photo,) = plant(tmp_path, 1)
     listed = [0]
 
-    def listing() -> Iterator[Item]:
+    def coming() -> Iterator[Item]:
         while True:
             listed[0] += 1
             yield Item(photo=f"{listed[0]}", path=photo.path)
 
-    with Cluster() as there, closing(batch.predictions(listing(), classifier, there, top=1)) as stream:
+    with Cluster() as there, closing(batch.predictions(coming(), classifier, there, top=1)) as stream:
         for _ in range(100):
             next(stream)
         time.sleep(1)
-        assert listed[0] < 100 + 32 * (flow._LISTED * 2 + 20)
+        assert listed[0] < 100 + 32 * (listing.WAITING * 2 + 20)
 
 
 def test_wrong_arguments_are_said_at_once(cluster: Any, classifier: Classifier) -> None:
@@ -235,7 +253,7 @@ def test_nothing_is_lost_or_doubled_when_a_node_is(cluster: Any, classifier: Cla
     node = clusters.add(cluster)
     there = 0
 
-    def listing() -> Iterator[Item]:
+    def coming() -> Iterator[Item]:
         for number, item in enumerate(items):
             if number in (100, 101, 102):
                 time.sleep(1)
@@ -243,7 +261,7 @@ def test_nothing_is_lost_or_doubled_when_a_node_is(cluster: Any, classifier: Cla
                 cluster.remove_node(node, allow_graceful=False)
             yield item
 
-    with Cluster() as two, closing(batch.predictions(listing(), classifier, two, top=3)) as stream:
+    with Cluster() as two, closing(batch.predictions(coming(), classifier, two, top=3)) as stream:
         found = []
         for each in stream:
             found.append(each)

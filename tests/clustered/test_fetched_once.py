@@ -14,7 +14,7 @@ import pytest
 
 import photolabel
 from photolabel import batch, models
-from photolabel.cluster import Cluster, flow, team
+from photolabel.cluster import Cluster, team
 from photolabel.sources import Item
 
 import clusters
@@ -43,7 +43,7 @@ def networks() -> set[int]:
 
 
 def once_loaded(items: list[Item]) -> Iterator[Item]:
-    """The first two of them, and the others when all networks are there."""
+    """The first of them, and the others when all networks are there."""
     loaded, real = [0], team.Team.loaded
 
     def see(self: team.Team, reference: Any) -> None:
@@ -53,10 +53,8 @@ def once_loaded(items: list[Item]) -> Iterator[Item]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(team.Team, "loaded", see)
         yield items[0]
-        time.sleep(flow._TICK)  # so that the next one ends their chunk
-        yield items[1]
         assert eventually(lambda: loaded[0] == NODES * NETWORKS, 90)
-    yield from items[2:]
+    yield from items[1:]
 
 
 class Slowly:

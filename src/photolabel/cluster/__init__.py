@@ -2,8 +2,8 @@
 
 `Cluster` is where the local pipeline has its decoders: `batch.predictions` and `teaching` take one or the other, and
 what comes of it is the same. `connecting` finds the cluster, `work` says what it is to do, `nodes` is what runs on its
-machines, `flow` what the driver does: it keeps a bounded number of chunks of photos on their way, and does again what
-was lost with a machine.
+machines, `listing` cuts photos into chunks as they come, `flow` is what the driver does: it keeps a bounded number of
+chunks on their way, and does again what was lost with a machine.
 """
 
 from __future__ import annotations

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import os
 import pickle
-import queue
-import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import ClusterError
 from . import nodes
+from .listing import WAITING, Listing
 from .signals import deferred
 from .team import Team, raise_ours
 
@@ -31,7 +30,6 @@ _PHOTOS, _BYTES = 32, 16 << 20  # of a chunk: some tasks a second, and objects t
 _AHEAD = 2  # chunks that are decoded or being so, besides one a processor, for each network
 _UNTOLD = 4 << 20  # bytes, about, of what is said of photos that are done and wait for some before them
 _LEAST_UNTOLD = 8  # chunks
-_LISTED = 8  # chunks that are listed and wait
 _TRIES = 12  # of a chunk: what killed its process may have been something else, and may be so again
 _TICK = 0.5  # seconds
 
@@ -59,16 +57,6 @@ class _Chunk:
     result: list[Any] | None = None
 
 
-@dataclass
-class _Listing:
-    """What the thread that lists has to say: chunks, then what ended it."""
-
-    chunks: queue.Queue[list[Item]] = field(default_factory=lambda: queue.Queue(_LISTED))
-    ended: threading.Event = field(default_factory=threading.Event)
-    stopped: threading.Event = field(default_factory=threading.Event)
-    error: BaseException | None = None
-
-
 class Flow:
     """One run over some photos."""
 
@@ -90,8 +78,7 @@ class Flow:
 
     def results(self, items: Iterable[Item]) -> Generator[list[Any]]:
         """Yield what is said of each chunk of photos, in their order."""
-        listing = _Listing()
-        threading.Thread(target=self._list, args=(items, listing), name="photolabel-list", daemon=True).start()
+        listing = Listing(items, photos=self._size, held=_BYTES)
         try:
             while True:
                 with deferred():
@@ -100,57 +87,24 @@ class Flow:
                         self._team.tend()
                     self._start()
                     self._hand_out()
-                    self._wait(listing)
+                    self._wait()
                 while (chunk := self._done.pop(self._next, None)) is not None:
                     self._next += 1
                     assert chunk.result is not None
                     yield chunk.result
-                if self._next == self._coming and listing.ended.is_set() and listing.chunks.empty():
-                    if listing.error is not None:
-                        raise listing.error
+                if self._next == self._coming and listing.exhausted():
                     return
         except self._ray.exceptions.RayError as error:  # of none of the chunks: it is the cluster itself
             raise ClusterError(f"the Ray cluster has failed ({type(error).__name__}).") from error
         finally:
-            listing.stopped.set()
             with deferred():
+                listing.stop()
                 self._cancel()
 
-    # -- the thread that lists
-
-    def _list(self, items: Iterable[Item], listing: _Listing) -> None:
-        chunk: list[Item] = []
-        held, begun = 0, time.monotonic()
-        try:
-            for item in items:
-                if listing.stopped.is_set():
-                    break
-                chunk.append(replace(item, path=nodes.absolute(item.path)) if item.path else item)
-                held += item.held
-                # Photos that come slowly shall not wait for each other.
-                if len(chunk) >= self._size or held >= _BYTES or time.monotonic() - begun > _TICK:
-                    self._put(chunk, listing)
-                    chunk, held, begun = [], 0, time.monotonic()
-        except BaseException as error:  # whatever it is, it is the caller's
-            listing.error = error
-        if chunk:
-            self._put(chunk, listing)
-        listing.ended.set()
-
-    @staticmethod
-    def _put(chunk: list[Item], listing: _Listing) -> None:
-        while not listing.stopped.is_set():
-            try:
-                return listing.chunks.put(chunk, timeout=_TICK)
-            except queue.Full:
-                continue
-
-    # -- the driver's turns
-
-    def _take(self, listing: _Listing) -> None:
+    def _take(self, listing: Listing) -> None:
         """Take chunks from the list while there is room for them."""
-        while len(self._fresh) < _LISTED and len(self._done) < self._untold and not listing.chunks.empty():
-            self._fresh.append(_Chunk(self._coming, listing.chunks.get_nowait()))
+        while len(self._fresh) < WAITING and len(self._done) < self._untold and (items := listing.take()):
+            self._fresh.append(_Chunk(self._coming, items))
             self._coming += 1
 
     def _start(self) -> None:
@@ -174,14 +128,11 @@ class Flow:
             chunk.naming = reference
             self._naming[reference] = chunk
 
-    def _wait(self, listing: _Listing) -> None:
+    def _wait(self) -> None:
         """Wait for something to be done, and see what it is."""
         waiting = [*self._decoding, *self._naming, *self._team.loading]
         if not waiting:
-            if not self._fresh and listing.chunks.empty():
-                listing.ended.wait(_TICK / 10)
-            else:
-                time.sleep(_TICK / 10)
+            time.sleep(_TICK / 10)
             return
         # Most often more is done than the one that was waited for.
         ready, _ = self._ray.wait(waiting, num_returns=1, timeout=_TICK, fetch_local=False)
