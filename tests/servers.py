@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import shutil
 import socket
 import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
+
+import pytest
 
 from photolabel.store import Asset
 
@@ -23,6 +27,20 @@ def asset(
 ) -> Asset:
     digest = f"{algorithm}:{hashlib.new(algorithm, body).hexdigest()}"
     return Asset(name=name, urls=urls, digest=digest, size=len(body) if size is None else size)
+
+
+def certificate(folder: Path, *, names: str = "IP:127.0.0.1") -> Path:
+    """A certificate of a server that is called so, and its key, in one file; cert.pem beside it is whom to trust."""
+    if not shutil.which("openssl"):
+        pytest.skip("needs the openssl command to make a certificate")
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-addext", f"subjectAltName={names}", "-keyout", "key.pem", "-out", "cert.pem"],
+        cwd=folder, check=True, capture_output=True,
+    )  # fmt: skip
+    both = folder / "both.pem"
+    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
+    return both
 
 
 class Handler(BaseHTTPRequestHandler):

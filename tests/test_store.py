@@ -34,6 +34,7 @@ from photolabel.errors import (
 )
 from photolabel.store import Asset, Store, cache_folder, digest_of, offline
 
+import servers
 from faults import Scripted, random_case
 from kills import kill_downloads
 from servers import (
@@ -360,17 +361,7 @@ def test_next_hop(here: str, location: str, there: str | None) -> None:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not shutil.which("openssl"):
-        pytest.skip("needs the openssl command to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
-    both = folder / "both.pem"
-    both.write_bytes((folder / "key.pem").read_bytes() + (folder / "cert.pem").read_bytes())
-    return both
+    return servers.certificate(tmp_path_factory.mktemp("tls"))
 
 
 def test_https_trusts_ssl_cert_file(store: Store, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:

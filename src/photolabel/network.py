@@ -19,6 +19,10 @@ from typing import Any, Protocol
 # Seconds for one address: a lost SYN is sent again after 1 s, and a dead IPv6 must leave time for IPv4.
 CONNECT = 2.0
 READ = 10.0  # seconds that one read of the body may wait before the connection is given up and resumed
+# Whose certificates to trust: requests knows the first two, but not OpenSSL's own.
+_BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+_UNTRUSTED = (18, 19, 20, 21)  # OpenSSL's X509_V_ERR_...: whoever signed it is not known; other bundles may know them
+_NO_CERTIFICATES = "NO_CERTIFICATE_OR_CRL_FOUND"
 
 
 class Response(Protocol):
@@ -124,8 +128,8 @@ def _no_auth(request: Any) -> Any:
 
 
 def _ca_bundle() -> str | bool:
-    """Say whose certificates to trust: requests knows the first two variables, but not OpenSSL's own."""
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+    """Say whose certificates to trust."""
+    for name in _BUNDLES:
         if value := os.environ.get(name):
             if not os.path.exists(value):  # noqa: PTH110  # of any text, also what is no path
                 raise GiveUpError(f"{name} names {value!a}, which is not there: expected a file of certificates")
@@ -176,7 +180,10 @@ def _root(error: BaseException) -> str:
     """Put the cause in words: the libraries' own texts hold addresses of memory."""
     for item in _chain(error):
         if isinstance(item, ssl.SSLCertVerificationError):
-            return f"the certificate was refused ({item.verify_message}); SSL_CERT_FILE may name another bundle"
+            hint = "; SSL_CERT_FILE may name another bundle" if item.verify_code in _UNTRUSTED else ""
+            return f"the certificate was refused ({item.verify_message.rstrip('.')}){hint}"
+        if isinstance(item, ssl.SSLError) and item.reason:
+            return f"TLS failed ({item.reason.lower().replace('_', ' ')})"
         if isinstance(item, TimeoutError):
             return "timed out"
     for item in _chain(error):
@@ -203,6 +210,9 @@ def _translated(error: Exception) -> TryAgainError | GiveUpError:
             return GiveUpError(f"{via}{item.strerror}")
         if isinstance(item, ssl.SSLCertVerificationError):
             return GiveUpError(_root(error))
+        if isinstance(item, ssl.SSLError) and item.reason == _NO_CERTIFICATES:
+            name = next(filter(os.environ.get, _BUNDLES), "certifi")
+            return GiveUpError(f"{name} names a file that holds no certificates")
     transient = (requests.exceptions.ConnectionError, requests.exceptions.Timeout)
     if isinstance(error, transient) and not via:
         return TryAgainError(f"no answer: {_root(error)}")
