@@ -48,10 +48,15 @@ def left(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         monkeypatch.setenv("RAY_TMPDIR", folder)
         address = f"127.0.0.1:{clusters.free_port()}"
         Path(folder, "ray").mkdir()
-        Path(folder, "ray", "ray_current_cluster").write_text(address)
+        left_file().write_text(address)
         assert connecting._meant("auto") == address, "so Ray would take it"
         yield address
         assert not ray.is_initialized()
+
+
+def left_file() -> Path:
+    """Where Ray looks for it."""
+    return Path(os.environ["RAY_TMPDIR"], "ray", "ray_current_cluster")
 
 
 def _none() -> set[str]:
@@ -89,6 +94,42 @@ def test_whoever_asks_for_the_one_of_this_machine_is_told(
     assert time.monotonic() - begun < connecting._PATIENCE
 
 
+TORN = {
+    "empty": b"",
+    "no port": b"127.0.0.1",
+    "no end": b"127.0.0.1:",
+    "zeros": bytes(14),  # as a disk may have it that lost its power
+    "no text": b"\xff\xfe",
+}
+
+
+@pytest.fixture(params=[*TORN.values(), None], ids=[*TORN, "a folder"])
+def torn(left: str, request: pytest.FixtureRequest) -> None:
+    """What was left is not what was written, or cannot be read."""
+    if request.param is None:
+        left_file().unlink()
+        left_file().mkdir()
+    else:
+        left_file().write_bytes(request.param)
+
+
+def test_what_is_torn_is_no_cluster(torn: None, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(connecting.Connection, "_init", lambda self, address: asked.append(address))
+    Cluster().close()
+    assert asked == ["local"], "whoever asks for none in particular gets a new one"
+    assert cli.main([os.devnull, "--ray=auto"]) == 3
+    assert capsys.readouterr().err.count("no Ray cluster answers on this machine") == 1 and len(asked) == 1
+
+
+def test_a_new_one_begins_beside_what_is_torn(left: str) -> None:
+    left_file().write_bytes(TORN["no text"])
+    with Cluster():
+        import ray
+
+        assert ray.is_initialized()
+
+
 def test_auto_is_the_cluster_that_is_named_in_the_environment(left: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """To Ray it is; and that one may be dead as well."""
     named = f"127.0.0.1:{clusters.free_port()}"
@@ -96,6 +137,8 @@ def test_auto_is_the_cluster_that_is_named_in_the_environment(left: str, monkeyp
     assert connecting._meant("auto") == named
     with pytest.raises(ClusterError, match="no Ray cluster answers"):
         Cluster("auto")
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # which is no address
+    assert connecting._meant("auto") == "local"
 
 
 def test_several_clusters_are_no_warning_of_ray_s(left: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,9 +106,14 @@ def _meant(address: str) -> str:
 
         find_gcs_addresses.cache_clear()  # as Ray does itself: a cluster of a while ago may be gone
         logging.getLogger("ray").setLevel(logging.CRITICAL)  # as in `_init`: it would warn where there are several
-        return str(get_ray_address_from_environment(address, None))
+        found = str(get_ray_address_from_environment(address, None))
     except (ImportError, AttributeError, TypeError):  # another Ray's inside is another: then it looks for itself
         return address
+    except (OSError, UnicodeDecodeError):  # it knows of none, or cannot read what a cluster has left
+        raise ConnectionError from None
+    if not _ADDRESS.fullmatch(found) and found != os.environ.get("RAY_ADDRESS"):
+        raise ConnectionError  # what a cluster has left was not written to its end
+    return found
 
 
 def _reach(address: str) -> None:
