@@ -341,13 +341,13 @@ def test_a_run_into_a_store_goes_on(bucket: str, tiny: Path, monkeypatch: pytest
     assert {*before} < {*remote.beneath(base + "out/")}
 
 
-def test_two_drivers_at_one_folder_double_no_record(bucket: str) -> None:
+def test_two_drivers_at_one_folder_double_no_record(bucket: str, tmp_path: Path) -> None:
     """Neither when both begin at once, nor when one that was thought dead goes on."""
-    pytest.importorskip("pyarrow")
+    pyarrow = pytest.importorskip("pyarrow.parquet")
     from photolabel.batch import Parts
     from photolabel.batch.parts import MANIFEST
     from photolabel.batch.places import Objects
-    from test_batch_parts import SETTINGS, items, said
+    from test_batch_parts import SETTINGS, contents, items, run, said
 
     place = Objects(f"s3://{bucket}/out/")
     with Parts.begin(place, SETTINGS, photos=2) as first:
@@ -366,6 +366,14 @@ def test_two_drivers_at_one_folder_double_no_record(bucket: str) -> None:
             first.add(said(item.photo))
         with pytest.raises(OutputError, match="is of another run"):
             first.finish()
+    written = {name: place.read(name) for name in place.names() if name != MANIFEST}
+    run(tmp_path / "first", items(4), size=2)
+    run(tmp_path / "second", [*items(2), *items(3, 9)], size=2)
+    alone = contents(tmp_path / "first") | contents(tmp_path / "second")
+    assert written == {name: data for name, data in alone.items() if name != MANIFEST}
+    rows = [row for data in written.values() for row in pyarrow.read_table(io.BytesIO(data or b"")).to_pylist()]
+    assert sorted(row["photo"] for row in rows) == [item.photo for item in [*items(4), *items(3, 9)]]
+    assert json.loads(place.read(MANIFEST) or b"")["complete"] == {"photos": 5, "errors": 0}, "the second's"
 
 
 def test_a_folder_that_a_console_made_is_empty(bucket: str, tiny: Path) -> None:
