@@ -131,8 +131,8 @@ def test_photos_that_are_told_of_are_not_held(cluster: Any, classifier: Classifi
     held = [0]
     real = flow.Flow._wait
 
-    def wait(self: Any, listing: Any) -> None:
-        real(self, listing)
+    def wait(self: Any) -> None:
+        real(self)
         held[0] = max(held[0], len(self._done))
         assert not [item for chunk in self._done.values() for item in chunk.items]
 
