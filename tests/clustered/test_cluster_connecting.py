@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -52,6 +56,52 @@ def test_a_cluster_that_does_not_answer_is_said(
         Cluster(address if how == "argument" else None)
     assert cli.main(["photos", f"--ray={address}" if how == "argument" else "--ray"]) == 3
     assert address in capsys.readouterr().err
+
+
+@contextmanager
+def listening(says: bytes) -> Iterator[str]:
+    """A port at which somebody listens who is not Ray."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            with suppress(OSError):  # as soon as nobody listens any more
+                while True:
+                    asked, _ = server.accept()
+                    with asked:
+                        asked.recv(100)
+                        asked.sendall(says)
+                        if not says:
+                            ended.wait(30)
+
+        ended = threading.Event()
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            ended.set()
+            server.shutdown(socket.SHUT_RDWR)
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    "says", [b"HTTP/1.0 400 Bad Request\r\n\r\n", b"SSH-2", b""], ids=["a web server", "briefly", "nothing"]
+)
+def test_whoever_else_listens_there_is_no_cluster(ray: Any, monkeypatch: pytest.MonkeyPatch, says: bytes) -> None:
+    """Ray itself would try for minutes."""
+    monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was asked"))
+    monkeypatch.setattr(connecting, "_PATIENCE", 0.5)
+    with listening(says) as address, pytest.raises(ClusterError, match="no Ray cluster answers at"):
+        Cluster(address)
+
+
+def test_a_cluster_with_certificates_of_its_own_is_left_to_ray(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(connecting.Connection, "_init", lambda self, address: asked.append(address))
+    monkeypatch.setenv("RAY_USE_TLS", "1")
+    with listening(b"") as address:
+        Cluster(address).close()
+    assert asked == [address]
 
 
 def test_another_version_of_ray_is_said(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:

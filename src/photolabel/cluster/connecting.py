@@ -17,6 +17,10 @@ from ..extras import needed
 
 _PATIENCE = 10.0  # seconds that a machine may take to answer
 _ADDRESS = re.compile(r"([A-Za-z0-9._-]+|\[[0-9a-f:]+\]):([0-9]{1,5})", re.ASCII)
+# How HTTP/2, and so gRPC, begins (RFC 9113, 3.4): the client with these octets and a frame of settings, an empty one;
+# the server with such a frame.
+_SETTINGS = b"\x04"
+_HTTP2 = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + _SETTINGS + b"\0\0\0\0\0"
 _WORDS = ("auto", "local")
 
 
@@ -117,11 +121,20 @@ def _meant(address: str) -> str:
 
 
 def _reach(address: str) -> None:
-    """Raise ConnectionError where nobody answers: Ray itself would try for minutes, and end the process in the end."""
+    """Raise ConnectionError where nobody answers, or not as Ray does.
+
+    Ray itself would try for minutes, and end the process in the end.
+    """
     if (found := _ADDRESS.fullmatch(address)) is None:
         return
     try:
-        socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=_PATIENCE).close()
+        with socket.create_connection((found[1].strip("[]"), int(found[2])), timeout=_PATIENCE) as there:
+            if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+                return
+            there.sendall(_HTTP2)
+            with there.makefile("rb") as answer:
+                if answer.read(9)[3:4] != _SETTINGS:  # the length of a frame, its kind, and six bytes more
+                    raise ConnectionError
     except (OSError, OverflowError):
         raise ConnectionError from None
 
