@@ -292,7 +292,8 @@ def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Im
     """Decode in a thread that is given up (it cannot be ended) when it does not come back.
 
     For some broken files libde265 waits for itself for ever. Then this process uses no processor: on a machine that has
-    much else to do a sound photo takes long, too, but some of the processor now and then.
+    much else to do a sound photo takes long, too, but some of the processor now and then. In a process that does other
+    things besides, a file that is waited for costs more.
     """
     made: list[Image.Image | Exception] = []
 
@@ -305,13 +306,13 @@ def _in_time(make: Callable[[], Image.Image], size: tuple[int, int]) -> Image.Im
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
-    now = worked = time.monotonic()
-    used, ends = time.process_time(), now + _HEIC_SECONDS + size[0] * size[1] / 500_000  # 25 megapixels take 1 s
-    while thread.is_alive() and now < ends and now - worked < _HEIC_IDLE:
-        thread.join(_HEIC_IDLE / 10)
-        now = time.monotonic()
+    step, idle, waited, used = _HEIC_IDLE / 10, 0.0, 0.0, time.process_time()
+    most = min(60.0, _HEIC_SECONDS + size[0] * size[1] / 500_000)  # 25 megapixels take 1 s
+    while thread.is_alive() and idle < _HEIC_IDLE and waited < most:
+        thread.join(step)
+        idle, waited = idle + step, waited + step  # not by the clock: this process may have been stopped meanwhile
         if time.process_time() - used > 0.01:
-            worked, used = now, time.process_time()
+            idle, used = 0.0, time.process_time()
     if not made:
         raise TimeoutError("the HEIC decoder does not come back")
     if isinstance(made[0], Exception):

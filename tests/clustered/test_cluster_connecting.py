@@ -95,6 +95,21 @@ def test_whoever_else_listens_there_is_no_cluster(ray: Any, monkeypatch: pytest.
         Cluster(address)
 
 
+def test_whoever_says_nothing_may_be_a_cluster(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That has much to do: it is not left for a new one, as whoever else listens where one has been."""
+    asked: list[str] = []
+    monkeypatch.setattr(connecting.Connection, "_init", lambda self, address: asked.append(address))
+    monkeypatch.setattr(connecting, "_PATIENCE", 0.5)
+    with listening(b"") as address, pytest.raises(ClusterError, match="no Ray cluster answers at"):
+        monkeypatch.setattr(connecting, "_meant", lambda _: address)
+        Cluster()
+    assert not asked
+    with listening(b"SSH-2") as address:
+        monkeypatch.setattr(connecting, "_meant", lambda _: address)
+        Cluster().close()
+    assert asked == ["local"]
+
+
 def test_a_cluster_with_certificates_of_its_own_is_left_to_ray(ray: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
     monkeypatch.setattr(connecting.Connection, "_init", lambda self, address: asked.append(address))

@@ -34,6 +34,7 @@ ADVISED = re.findall(
     r"^export (.+)$", (Path(__file__).parents[2] / "docs" / "scale.md").read_text("utf-8"), re.MULTILINE
 )
 FAST = dict(each.split("=", 1) for line in ADVISED for each in shlex.split(line))
+assert FAST["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
 
 
 @pytest.fixture(scope="module", params=["as it comes", "fast"])

@@ -121,9 +121,10 @@ def _meant(address: str) -> str:
 
 
 def _reach(address: str) -> None:
-    """Raise ConnectionError where nobody answers, or not as Ray does.
+    """Raise ConnectionError where nobody listens, or somebody else than Ray; `ClusterError` for who says nothing.
 
-    Ray itself would try for minutes, and end the process in the end.
+    Ray itself would try for minutes, and end the process in the end. Whoever says nothing may be a cluster that has
+    much to do: it is not left for one of our own.
     """
     if (found := _ADDRESS.fullmatch(address)) is None:
         return
@@ -133,8 +134,12 @@ def _reach(address: str) -> None:
                 return
             there.sendall(_HTTP2)
             with there.makefile("rb") as answer:
-                if answer.read(9)[3:4] != _SETTINGS:  # the length of a frame, its kind, and six bytes more
-                    raise ConnectionError
+                try:
+                    said = answer.read(9)  # the length of a frame, its kind, and five bytes more
+                except TimeoutError:
+                    raise _unreachable(address) from None
+        if said[3:4] != _SETTINGS:
+            raise ConnectionError
     except (OSError, OverflowError):
         raise ConnectionError from None
 
@@ -142,8 +147,8 @@ def _reach(address: str) -> None:
 def _unreachable(address: str) -> ClusterError:
     where = "on this machine" if address == "auto" else f"at {address}"
     return ClusterError(
-        f"no Ray cluster answers {where}. Is it running (ray status), and may this machine reach it? --ray=local "
-        "starts one for the run."
+        f"no Ray cluster answers {where}. Is it running (ray status), may this machine reach it, and with TLS "
+        "(RAY_USE_TLS)? --ray=local starts one for the run."
     )
 
 

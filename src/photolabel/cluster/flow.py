@@ -92,8 +92,9 @@ class Flow:
                     self._next += 1
                     assert chunk.result is not None
                     yield chunk.result
-                if self._next == self._coming and listing.exhausted():
-                    return
+                with deferred():  # a lock is in it, which Ctrl-C shall not leave taken
+                    if self._next == self._coming and listing.exhausted():
+                        return
         except self._ray.exceptions.RayError as error:  # of none of the chunks: it is the cluster itself
             raise ClusterError(f"the Ray cluster has failed ({type(error).__name__}).") from error
         finally:

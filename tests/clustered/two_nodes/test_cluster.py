@@ -165,6 +165,7 @@ def test_whoever_stops_leaves_nothing_at_work(
         return True
 
     monkeypatch.setattr(flow, "_PHOTOS", 1)  # a task each
+    monkeypatch.setattr(flow, "_AHEAD", 6)  # so that many wait, also where the network takes long to begin
     monkeypatch.setattr(flow.Flow, "_cancel", cancel)
     items = plant(tmp_path, 1)
     for number in range(12):
