@@ -29,6 +29,7 @@ class Listing:
         self._photos, self._held = photos, held
         self._chunks: deque[list[Item]] = deque()  # all but the last are full
         self._begun = 0.0  # when the last one was
+        self._holds = 0  # bytes, the last one
         self._ended = self._stopped = False
         self._error: BaseException | None = None
         self._changed = threading.Condition()
@@ -62,8 +63,7 @@ class Listing:
 
     def _full(self) -> bool:
         """Whether the last chunk is."""
-        last = self._chunks[-1]
-        return len(last) >= self._photos or sum(item.held for item in last) >= self._held
+        return len(self._chunks[-1]) >= self._photos or self._holds >= self._held
 
     def _list(self, items: Iterable[Item]) -> None:
         try:
@@ -81,6 +81,7 @@ class Listing:
             if not self._chunks or self._full():
                 self._changed.wait_for(lambda: self._stopped or len(self._chunks) < WAITING)
                 self._chunks.append([])
-                self._begun = time.monotonic()
+                self._begun, self._holds = time.monotonic(), 0
             self._chunks[-1].append(item)
+            self._holds += item.held
             return not self._stopped
