@@ -6,7 +6,6 @@ import hashlib
 import os
 import threading
 import tracemalloc
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -16,7 +15,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-import photolabel
 from photolabel import batch, images, keeping, store
 from photolabel.classifier import Classifier
 from photolabel.errors import CacheUnwritableError, DiskFullError, UsageError
@@ -26,15 +24,12 @@ from photolabel.teaching.backbone import Backbone
 from photolabel.teaching.features import Features, compute
 
 import oracle
+from featured import classifier
 from training import computed, plant
 
+__all__ = ["classifier"]
+
 LAYER, SHAPE = "block4_pool", (2, 2, 8)
-
-
-@pytest.fixture
-def classifier(tiny: Path) -> Iterator[Classifier]:
-    with photolabel.load(tiny) as made:
-        yield made
 
 
 @pytest.fixture

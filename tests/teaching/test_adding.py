@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,17 +18,13 @@ from photolabel.teaching.backbone import Backbone
 from photolabel.teaching.features import compute
 
 import oracle
-from featured import Counted
+from featured import Counted, classifier
 from labelled_sets import put
 from training import COLOURS, computed, known, photo, plant, taught, taught_by
 
+__all__ = ["classifier"]
+
 LABELS = sorted(COLOURS)
-
-
-@pytest.fixture
-def classifier(tiny: Path) -> Iterator[Classifier]:
-    with photolabel.load(tiny) as made:
-        yield made
 
 
 @pytest.fixture
