@@ -154,6 +154,14 @@ def rows(page: Any) -> list[list[str]]:
     return found
 
 
+def rows_by_place(page: Any) -> dict[int, list[str]]:
+    """The same, and the place of each among all, in one look: the page may be scrolling."""
+    read = """rows => rows.map(row => [
+        row.ariaRowIndex - 2, ['.said', '.sure', 'td.file'].map(each => row.querySelector(each).textContent)
+    ])"""
+    return dict(page.locator("#table tbody tr[data-id]").evaluate_all(read))
+
+
 def closed_port() -> int:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))

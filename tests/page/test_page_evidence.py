@@ -173,18 +173,42 @@ def test_of_a_photo_that_the_browser_cannot_show_there_is_what_the_network_saw(t
 
 
 def test_one_that_is_shown_is_not_covered_by_what_comes_late_for_another(told: Told) -> None:
+    """Neither by an answer that is broken off, nor by one whose picture is still being read."""
+    told.page.add_init_script(
+        """const read = createImageBitmap;
+        window.held = null;
+        window.createImageBitmap = async (...all) => {
+            const made = await read(...all);
+            if (window.holding) { window.holding = false; await new Promise(let_go => { window.held = let_go; }); }
+            return made;
+        };"""
+    )
     page = told.open()
-    late: list[Any] = []
-    page.route("**/v1/explain?*", lambda route: late.append(route))
+    broken_off: list[str] = []
+    page.on("requestfailed", lambda request: broken_off.append(request.url))
+    page.route("**/v1/explain?*", lambda route: None)
     give(page, [SAMPLES / "sideways.jpg", SAMPLES / "coffee.jpg"])
     done(page, "2 photos named")
     page.click("#views [data-view=evidence]")
     playwright.expect(page.locator("#said-of-view")).to_have_text("Looking for the evidence.")
-    page.click("#next")
+    with page.expect_event("requestfailed"):
+        page.click("#next")
     playwright.expect(page.locator("#detail-heading")).to_have_text("espresso")
+    assert ["/v1/explain" in url for url in broken_off] == [True]
     assert page.locator("#views [data-view=photo]").get_attribute("aria-pressed") == "true"
-    page.wait_for_timeout(300)
-    assert page.locator("#heat").is_hidden()
+    page.unroute("**/v1/explain?*")
+    page.route("**/v1/explain?*", told._explain)
+    page.evaluate("window.holding = true")
+    page.locator("#bars button").nth(1).click()
+    page.wait_for_function("held !== null")
+    page.locator("#bars button").nth(2).click()
+    told_of = page.locator("#said-of-view")
+    playwright.expect(told_of).to_contain_text("Bright is")
+    said = told_of.text_content()
+    page.evaluate("() => held()")
+    page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    assert told_of.text_content() == said
+    assert len(told.asked) == 2
 
 
 def test_a_service_that_will_not_explain_says_why(told: Told) -> None:

@@ -14,13 +14,15 @@ import photolabel
 from photolabel.models import BUNDLED
 from photolabel.server import Settings
 
-from browsers import CALIBRATION, SAMPLES, Stoppable, Watched, browser, done, give, playwright, rows
+from browsers import CALIBRATION, SAMPLES, Stoppable, Watched, browser, done, give, playwright, rows, rows_by_place
 
 __all__ = ["browser"]
 
 PHOTOS = [SAMPLES / "coffee.jpg", SAMPLES / "cat.jpg", SAMPLES / "rocket.jpg", CALIBRATION / "astronaut.jpg"]
 MANY = 500
 COLOURS = 7
+LATER = """last => Array.from(document.querySelectorAll("#table tbody tr[data-id]"))
+    .some(row => row.ariaRowIndex - 2 > last)"""  # there are rows below those that were the last
 
 
 @pytest.fixture(scope="module")
@@ -187,27 +189,21 @@ def test_five_hundred_at_once(watched: Watched, tiny: Path) -> None:
         said = [classifier.classify(swatch(number), sure=0.8).record() for number in range(COLOURS)]
     assert page.locator("#table").get_attribute("aria-rowcount") == str(MANY + 1)
     found: dict[int, list[str]] = {}
+    page.mouse.move(300, 600)
     for _ in range(200):
-        for place, row in zip(
-            page.locator("#table tbody tr[data-id]").evaluate_all("all => all.map(each => +each.ariaRowIndex)"),
-            rows(page),
-            strict=True,
-        ):
-            found[place - 2] = row
-        assert page.locator("#table tbody tr[data-id]").count() < 40
+        there = rows_by_place(page)
+        found |= there
+        assert len(there) < 40
         if len(found) == MANY:
             break
-        page.mouse.move(300, 600)
-        page.mouse.wheel(0, 800)
-        page.wait_for_timeout(50)
+        page.mouse.wheel(0, 400)  # less than half of what is seen: none passes by between two looks
+        page.wait_for_function(LATER, arg=max(there))
     assert sorted(found) == list(range(MANY))
     for number, (name, _, file) in found.items():
         answer = said[number % COLOURS]["answer"]
         assert file == f"photo {number}.png" and name == answer["name"].replace("_", " ")
     assert page.evaluate("sent.most") <= 6
     playwright.expect(page.locator("td.thumb .noimage")).to_have_count(0)
-    page.wait_for_timeout(300)
-    assert page.evaluate("addresses.size") <= 2  # the photo that is shown, and a thumbnail that is being drawn
+    page.wait_for_function("addresses.size <= 2")  # the photo that is shown, and a thumbnail that is being drawn
     page.click("#clear")
-    page.wait_for_timeout(300)
-    assert page.evaluate("addresses.size") == 0
+    page.wait_for_function("addresses.size === 0")

@@ -1,6 +1,6 @@
 // One photo: itself, what it is called and how surely, where the evidence is, and what the network saw of it.
 
-import { drawHeat, drawPixels, lay } from "./evidence.js";
+import { drawHeat, drawPixels, lay, pixelsOf } from "./evidence.js";
 import { at, foreign, make, say, show } from "./parts.js";
 import { Refused, explain, look } from "./service.js";
 import { answered, bytes, ending, nameOf, percent, time } from "./words.js";
@@ -13,7 +13,7 @@ export class Detail {
   #address = null;
   #view = "photo";
   #label = null; // index of the class whose evidence is shown; null for the likeliest
-  #asking = null; // AbortController of what is asked for a view
+  #drawing = null; // AbortController of what is asked and drawn for a view
   #known = new Map(); // what was answered for this photo and model: "look", "evidence null", "evidence 281"
   #viewable = null; // whether this browser can show the photo; null while it is not known
 
@@ -49,7 +49,7 @@ export class Detail {
   }
 
   #other(photo) {
-    this.#asking?.abort();
+    this.#drawing?.abort();
     this.#known.clear();
     if (this.#address) URL.revokeObjectURL(this.#address);
     this.#photo = photo;
@@ -143,7 +143,9 @@ export class Detail {
 
   /** Show what the view is of, once it is there. */
   async #draw() {
-    this.#asking?.abort();
+    this.#drawing?.abort();
+    this.#drawing = new AbortController();
+    const { signal } = this.#drawing; // told when another photo, view or class is wanted: then this is late
     const view = this.#view;
     at("stage").dataset.shows = view;
     for (const name of ["heat", "box", "input"]) show(at(name), false);
@@ -158,35 +160,34 @@ export class Detail {
       return;
     }
     const key = view === "look" ? "look" : `evidence ${this.#label}`;
-    const answer = this.#known.get(key) ?? (await this.#ask(key, view));
-    if (!answer || this.#view !== view) return;
-    if (view === "look") await this.#look(answer);
-    else await this.#evidence(answer.evidence);
+    const answer = this.#known.get(key) ?? (await this.#ask(key, view, signal));
+    if (!answer) return;
+    const pixels = await pixelsOf(view === "look" ? answer.input : answer.evidence.map);
+    if (signal.aborted) return;
+    if (view === "look") this.#look(answer, pixels);
+    else this.#evidence(answer.evidence, pixels);
   }
 
-  async #ask(key, view) {
-    const mine = new AbortController();
-    this.#asking = mine;
+  async #ask(key, view, signal) {
     const { file } = this.#photo;
     say(at("said-of-view"), view === "look" ? "Having a look." : "Looking for the evidence.");
     try {
       const asked = this.#queue.asked;
-      const answer = view === "look" ? await look(file, asked, mine.signal) : await explain(file, asked, this.#label, mine.signal);
-      if (mine.signal.aborted) return null;
+      const answer = view === "look" ? await look(file, asked, signal) : await explain(file, asked, this.#label, signal);
+      if (signal.aborted) return null;
       this.#known.set(key, answer);
       return answer;
     } catch (error) {
-      if (mine.signal.aborted) return null;
+      if (signal.aborted) return null;
       const told = error instanceof Refused ? error.detail : "The service does not answer. Try it again in a moment.";
       say(at("said-of-view"), told);
       return null;
     }
   }
 
-  async #evidence({ label, box, cut, map, size }) {
+  #evidence({ label, box, cut, size }, pixels) {
     const heat = at("heat");
-    await drawHeat(heat, map);
-    if (this.#view !== "evidence") return;
+    drawHeat(heat, pixels);
     const whole = sizeOf(size);
     lay(heat, cut, whole);
     if (box) lay(at("box"), box, whole);
@@ -204,11 +205,10 @@ export class Detail {
     at("shown").style.filter = at("heat").hidden ? "" : `grayscale(${strength})`;
   }
 
-  async #look({ facts, warnings, size, cut, input }) {
+  #look({ facts, warnings, size, cut }, pixels) {
     const figure = at("input");
-    await drawPixels(figure.querySelector("canvas"), input);
-    if (this.#view !== "look") return;
     const canvas = figure.querySelector("canvas");
+    drawPixels(canvas, pixels);
     say(figure.querySelector("figcaption"), `All that the network gets: ${canvas.width} x ${canvas.height} pixels`);
     lay(at("box"), cut, sizeOf(size));
     show(at("box"), this.#viewable === true);

@@ -6,9 +6,12 @@ const LOW = [0, 32, 76]; // the ends of cividis: it reads in grey, and for the c
 const HIGH = [255, 233, 69];
 const OPAQUE = 0.78; // of the map at most: the photo stays to be seen
 
-/** Draw a map, a PNG as base64, into a canvas of its own size. */
-export async function drawHeat(canvas, png) {
-  const context = await drawn(canvas, png);
+/** Return the pixels of a PNG, as base64. */
+export const pixelsOf = (png) => createImageBitmap(blobOf(png, "image/png"));
+
+/** Draw a map into a canvas of its own size. */
+export function drawHeat(canvas, pixels) {
+  const context = drawPixels(canvas, pixels);
   const image = context.getImageData(0, 0, canvas.width, canvas.height);
   const { data } = image;
   for (let place = 0; place < data.length; place += 4) {
@@ -19,16 +22,13 @@ export async function drawHeat(canvas, png) {
   context.putImageData(image, 0, 0);
 }
 
-/** Draw a PNG, as base64, into a canvas as it is. */
-export const drawPixels = (canvas, png) => drawn(canvas, png);
-
-async function drawn(canvas, png) {
-  const bitmap = await createImageBitmap(blobOf(png, "image/png"));
-  canvas.width = bitmap.width;
-  canvas.height = bitmap.height;
+/** Draw pixels into a canvas as they are; return its context. */
+export function drawPixels(canvas, pixels) {
+  canvas.width = pixels.width;
+  canvas.height = pixels.height;
   const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
+  context.drawImage(pixels, 0, 0);
+  pixels.close();
   return context;
 }
 
