@@ -34,7 +34,8 @@ demo: $(VENV)/installed  ## install, and name what is in the sample photos, offl
 
 test: $(VENV)/installed-dev $(VENV)/browser  ## the whole test suite
 	export PYTHONDONTWRITEBYTECODE=  # where it is set, each process that tests start would compile the package anew
-	$(BIN)/pytest -n 2 --dist loadfile --ignore=tests/clustered  # two files at a time: some of what they do is waiting
+	# Three files at a time, though of two processors: some of what they do is waiting. The longest first (conftest.py).
+	$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder --ignore=tests/clustered
 	$(BIN)/pytest tests/clustered  # Ray in a process of its own, as it would have it
 
 lint: $(VENV)/installed-dev  ## style and types

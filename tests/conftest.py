@@ -32,6 +32,28 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 
+# Files that take a minute or more: begun last they would be waited for by all others. Those that compute and those
+# that wait take turns.
+LONGEST = (
+    "test_keras_parity.py",
+    "test_fuzz_http.py",
+    "test_tuning.py",
+    "test_page_access.py",
+    "test_saving.py",
+    "test_keras.py",
+    "test_keras_compat.py",
+    "test_cli.py",
+    "test_explain.py",
+    "test_quantize.py",
+    "test_exporting.py",
+    "test_looks.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
 
 @pytest.fixture(autouse=True)
 def _own_world(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:

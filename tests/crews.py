@@ -6,8 +6,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,9 +112,18 @@ def held() -> tuple[int, int, int]:
     return len([*Path("/proc/self/fd").iterdir()]), threading.active_count(), len(children())
 
 
+def _each() -> set[Any]:
+    """The same, each by itself: what others give back meanwhile makes up for nothing that is kept."""
+    files: set[Any] = set()
+    for each in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # the one that lists them
+            files.add((each.name, str(each.readlink())))
+    return {*files, *threading.enumerate(), *children()}
+
+
 @contextmanager
-def nothing_left() -> Iterator[None]:
-    """What is done inside gives back all that it takes: at once, or soon."""
-    before = held()
+def nothing_left(seconds: float = 10) -> Iterator[None]:
+    """What is done inside gives back all that it takes, in so many seconds."""
+    before = _each()
     yield
-    assert eventually(lambda: held() == before, 10), (before, held(), threading.enumerate())
+    assert eventually(lambda: not _each() - before, seconds), _each() - before

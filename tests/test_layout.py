@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+import conftest
+
 PACKAGE = Path(__file__).parent.parent / "src" / "photolabel"
 
 # Top to bottom: a module may import what stands above it. Names are rooms: a module or a sub-package.
@@ -170,3 +172,8 @@ def test_other_machines_are_asked_from_a_few_rooms_only(path: Path) -> None:
     for name, line in all_imported(path):
         if name.split(".")[:2] == ["photolabel", "remote"] or name.startswith("photolabel.sources.objects"):
             assert room(path) in FAR, f"{path.name}:{line}: {name} is for {sorted(FAR)} only"
+
+
+@pytest.mark.parametrize("name", conftest.LONGEST)
+def test_files_that_are_run_first_are_there(name: str) -> None:
+    assert len([*Path(__file__).parent.rglob(name)]) == 1

@@ -93,6 +93,7 @@ def named(answers: list[Any]) -> list[Any]:
 
 
 def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
+    """And with the advised settings no more answers fail than there were requests under way."""
     expected = requests.post(f"{url}/v1/classify", data=PNG, timeout=30).json()
     answers: list[Any] = []
     stopped = threading.Event()
@@ -117,7 +118,9 @@ def test_a_replica_that_is_killed_gives_no_wrong_answer(url: str) -> None:
     for thread in threads:
         thread.join()
     assert all(each.json() == expected for each in named(answers))
-    # How many fail is Serve's (bench/cluster.py counts them beside those in flight); but none says anything else.
+    failed = len(answers) - len(named(answers))
+    if clusters.processes(b"ray::HAProxyManager"):  # else how many fail is Serve's; but none says anything else
+        assert failed <= len(threads)
     others = [each.status_code for each in answers if not isinstance(each, Exception) and each not in named(answers)]
     assert all(status >= 500 for status in others), others
     assert eventually(lambda: len(clusters.processes(b"ray::ServeReplica")) == 2, 60)
