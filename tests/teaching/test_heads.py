@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from photolabel.errors import MissingExtraError, UsageError
-from photolabel.teaching import heads
+from photolabel.teaching import heads, solving
 from photolabel.teaching.folds import NEVER
 from photolabel.teaching.heads import STRENGTHS, USUAL, Fitted, Head, Tried, cooled, fit, softmax
 from photolabel.teaching.solving import Kind, Rows
@@ -60,6 +60,23 @@ def test_held_out_photos_are_judged_by_a_head_that_has_not_seen_them(kind: Kind)
     np.testing.assert_allclose(found.head.bias, bias / found.temperature, rtol=1e-4, atol=1e-5)
     assert found.head.weights.dtype == found.head.bias.dtype == found.probabilities.dtype == np.float32
     assert found.head.kind == kind and found.head.strength == 10 and found.tried == ()
+
+
+@pytest.mark.parametrize("double", [1 << 28, 0], ids=["float64", "float32"])
+@pytest.mark.parametrize("many", [100, 1000], ids=["five folds", "ten folds"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_heads_that_fit_anything_do_not_know_the_photos_that_they_judge(
+    kind: Kind, many: int, double: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of photos with wrong labels they say what these are; who has seen them says what their labels say."""
+    monkeypatch.setattr(heads, "_MANY", many)
+    monkeypatch.setattr(solving, "_DOUBLE", double)
+    made, truth = clouds((150, 150), 700, apart=3)
+    wrong = np.arange(300) % 5 == 0
+    labels = np.where(wrong, 1 - truth, truth)
+    found = fit(made, labels, classes=2, kind=kind, strength=316)
+    assert (found.head.logits(made).argmax(axis=1) == labels).mean() > 0.99
+    assert (found.probabilities.argmax(axis=1) == labels)[wrong].mean() < 0.2
 
 
 @pytest.mark.parametrize("kind", KINDS)

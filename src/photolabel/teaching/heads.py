@@ -162,8 +162,8 @@ def fit(
         solution = None
         for each in range(folds):
             out = np.flatnonzero(fold == each)
-            # Most is learnt from by the head before as well: it is a good start.
-            solution = rows.solve(best, fold != each, solution, rough=photos >= _MANY)
+            # Each from nothing: a solver that is soon content would leave what another head knew of these photos.
+            solution = rows.solve(best, fold != each)
             held[out] = rows.logits(solution, out)
             step()
         held[~judged] = np.nan
@@ -188,20 +188,15 @@ def fit(
 
 
 def _try(rows: Rows, fold: NDArray[np.intp], step: Callable[[int], None]) -> list[Tried]:
-    """Try strengths, the least first, each from where the last one ended, until they have become worse twice.
-
-    Of the first strength each fold begins where the one before it ended.
-    """
+    """Try strengths, the least first, each fold from where it ended itself, until they have become worse twice."""
     folds = int(fold.max()) + 1
-    starts: list[NDArray[np.float64]] = []
+    starts: dict[int, NDArray[np.float64]] = {}  # nothing of a head that knows the photos held out
     judged = np.flatnonzero(_judged(fold, rows.truth))
     held = np.empty((len(fold), rows.classes))
     tried: list[Tried] = []
     for strength in STRENGTHS:
         for each in range(folds):
-            begun = starts[each] if len(starts) == folds else (starts[-1] if starts else None)
-            solution = rows.solve(strength, fold != each, begun, rough=True)
-            starts[each : each + 1] = [solution]
+            solution = starts[each] = rows.solve(strength, fold != each, starts.get(each), rough=True)
             out = np.flatnonzero(fold == each)
             held[out] = rows.logits(solution, out)
             step(1)
