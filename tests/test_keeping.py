@@ -23,9 +23,11 @@ from photolabel.errors import (
 )
 from photolabel.store import Store
 
+import forms
 import oracle
 import servers
 from oracle import tiny_model
+from pictures import PNG
 from published import flip, weights_file
 
 TAG = "0123456789abcdef"
@@ -130,6 +132,27 @@ def test_weights_under_a_name(known: models.Model, tmp_path: Path) -> None:
     with photolabel.load("mine") as classifier:
         assert classifier.model.name == "mine" and classifier.model.accuracy is None
         assert "user's own" in classifier.model.source
+
+
+@pytest.mark.parametrize("form", ["torch zip", "safetensors", "npz"])
+def test_weights_under_a_name_look_at_photos_as_they_do_by_their_path(
+    form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's formats are of torchvision's training, which takes its pixels otherwise than Oxford's."""
+    table = dict(models.known())
+    for name in ("vgg16", "vgg16-torchvision"):
+        spec = table[name].spec
+        assert spec
+        few = tuple(tuple((side, 2) for side, _ in block) for block in spec.blocks)
+        spec = replace(spec, blocks=few, hidden=(6, 5), classes=4, shape=(32, 32, 3))
+        recipe = replace(oracle.TINY_RECIPE, size=32)
+        table[name] = replace(table[name], spec=spec, labels=oracle.TINY_LABELS[:4], recipes=(recipe,))
+    monkeypatch.setattr(models, "known", lambda: table)
+    path = forms.write(tmp_path / "w", form, oracle.he_normal(spec), spec)
+    keeping.bring("mine", path)
+    with photolabel.load("mine") as kept, photolabel.load(weights=path) as named:
+        assert kept.model.normalisation == named.model.normalisation
+        assert kept.classify(PNG, top=4).labels == named.classify(PNG, top=4).labels
 
 
 @pytest.mark.parametrize(

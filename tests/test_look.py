@@ -138,3 +138,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_broken_photo_is_its_error() -> None:
     with pytest.raises(CorruptPhotoError):
         look(COFFEE.read_bytes()[:5000], images.CROP)
+
+
+@pytest.mark.parametrize("asked", ["option", "setting"])
+def test_it_is_of_one_model(asked: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if asked == "setting":
+        monkeypatch.setenv("PHOTOLABEL_MODEL", "vgg16+vgg19")
+    assert cli.main(["look", str(COFFEE), *(["--model", "vgg16+vgg19"] if asked == "option" else [])]) == 2
+    assert "vgg16+vgg19: expected one model, not several" in capsys.readouterr().err

@@ -47,6 +47,7 @@ TOLD: dict[str, tuple[bytes, dict[str, object]]] = {
     "gif": (CORE["gif"], {"format": "GIF"}),
     "bmp": (CORE["bmp"], {"format": "BMP"}),
     "avif": (CORE["avif"], {"format": "AVIF"}),
+    "turned avif": (encoded(picture(), "AVIF", exif=exif_block(6)), {"format": "AVIF", "orientation": 6}),
 }
 
 

@@ -101,8 +101,7 @@ def find(
         threads=threads,
         engine=engine,
     )
-    if _several(model):
-        raise UsageError(f"model={model!r}: expected one model, not several.")
+    check_one(model)
     described, network, looked, _ = _found(asked)
     return described, network, looked
 
@@ -224,6 +223,12 @@ def _taught_floor(network: Network, recipe: images.Recipe, model: Model) -> floa
     """The familiarity that photos of the classes have of a network that was taught them, by the way it was taught."""
     told = taught.read(network.path)
     return told.floor if told is not None and recipe.plain == model.recipe().plain else None
+
+
+def check_one(model: str | os.PathLike[str] | None) -> None:
+    """Raise `UsageError` where `model`, or for None the setting that answers then, is several."""
+    if names := _several(model):
+        raise UsageError(f"{'+'.join(names)}: expected one model, not several.")
 
 
 def _several(model: str | os.PathLike[str] | None) -> list[str]:

@@ -38,7 +38,7 @@ class Decoding:
     """What the decoder made of a photo's file.
 
     `width` and `height` are in pixels, as they are stored: before the photo was turned as `orientation` says (EXIF's,
-    1..8; HEIC, AVIF and TIFF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was
+    1..8; HEIC and TIFF are turned by their decoders and have 1). `scale` is 1, or 2, 4 or 8 where a JPEG was
     decoded at that part of its size. `mode` is Pillow's name for the kind of pixel, `profile` whether an ICC profile
     came with them, `transparent` whether they were laid over white.
     """

@@ -36,9 +36,10 @@ def run(argv: list[str]) -> int:
     """Run the verb and return its exit code."""
     args = parser().parse_args(argv)
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # see classify
-    from .. import artefacts, look, models  # only now: --help must come at once
+    from .. import artefacts, loading, look, models  # only now: --help must come at once
     from .photos import telling
 
+    loading.check_one(args.model)
     model = models.resolve(args.model) if args.model else artefacts.default()
     photo = standard_input() if args.photo == STDIN else args.photo
     with telling(args.photo):

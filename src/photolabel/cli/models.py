@@ -36,7 +36,11 @@ def parser() -> Parser:
     bring = actions.add_parser("import", help="keep a file of your own as a model, for --model NAME")
     bring.add_argument("name", metavar="NAME", help="what to call it; not the name of a known model")
     bring.add_argument("file", type=Path, metavar="FILE", help="weights, or an ONNX file")
-    bring.add_argument("--model", metavar="NAME", help="the known network that the weights are of (default: vgg16)")
+    bring.add_argument(
+        "--model",
+        metavar="NAME",
+        help="the known network that the weights are of (default: told from the file, as with --weights)",
+    )
     bring.add_argument("--labels", metavar="FILE", help="for an ONNX file that does not describe itself: its classes")
     bring.add_argument("--recipe", metavar="NAME|FILE", help=f"and its input: {OWN_RECIPES}")
     remove = actions.add_parser("remove", help="remove a model's files; Keras' folder and what is bundled stay")

@@ -24,9 +24,9 @@ def bring(
     """Keep a file of the user's as the model `name`; return where. What it was made from may go.
 
     The file is an ONNX file that describes itself, or one that does not, with its `labels` and the `recipe` of its
-    input as in `photolabel.load`, or weights for the known network `model` (default: what the file says itself, or else
-    vgg16). Raises
-    `UsageError` for a name that is taken, and the `ModelError` of whatever is wrong with the file.
+    input as in `photolabel.load`, or weights for the known network `model` (default: the one that `models.fitting`
+    finds, as for weights that are named with and not kept). Raises `UsageError` for a name that is taken, and the
+    `ModelError` of whatever is wrong with the file.
     """
     kept, file = models.own_store(), models.own_file(name)
     if os.path.lexists(kept.path(file)):
@@ -46,7 +46,7 @@ def bring(
             raise UsageError(f"{path} is an ONNX file: it has its own network, so there is no --model to choose.")
         _copy(kept, file, path)
         return kept.path(file)
-    known = models.known().get(model) if model else models.described(path) or models.known()["vgg16"]
+    known = models.known().get(model) if model else models.fitting(path)
     if known is None or known.spec is None:
         able = ", ".join(each.name for each in models.known().values() if each.spec)
         raise UsageError(f"--model {model}: weights can be given to one of {able}.")
