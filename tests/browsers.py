@@ -147,6 +147,15 @@ def done(page: Any, text: str) -> None:
     playwright.expect(page.locator("#progress-text")).to_have_text(text)
 
 
+def until(page: Any, true: str, *given: Any) -> None:
+    """Wait until this is so in the page: asked from outside, for the page's policy lets nothing inside ask again."""
+    for _ in range(_PATIENCE // 20):
+        if page.evaluate(true, *given):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"{true} is not so, given {given}")
+
+
 def rows(page: Any) -> list[list[str]]:
     """The rows that are there: name, how sure, file."""
     read = "rows => rows.map(row => ['.said', '.sure', 'td.file'].map(each => row.querySelector(each).textContent))"

@@ -20,7 +20,7 @@ import photolabel
 from photolabel.models import BUNDLED
 from photolabel.server import Settings
 
-from browsers import CALIBRATION, SAMPLES, Stoppable, Watched, browser, done, give, playwright
+from browsers import CALIBRATION, SAMPLES, Stoppable, Watched, browser, done, give, playwright, until
 
 __all__ = ["browser"]
 
@@ -90,6 +90,7 @@ class Told(Watched):
         page = self.open()
         give(page, [SAMPLES / "sideways.jpg"])  # as upright, the browser and the service turn it alike
         playwright.expect(page.locator("#bars li")).to_have_count(5)
+        playwright.expect(page.locator("#shown")).to_be_visible()
         return page
 
 
@@ -198,9 +199,10 @@ def test_one_that_is_shown_is_not_covered_by_what_comes_late_for_another(told: T
     assert page.locator("#views [data-view=photo]").get_attribute("aria-pressed") == "true"
     page.unroute("**/v1/explain?*")
     page.route("**/v1/explain?*", told._explain)
+    playwright.expect(page.locator("#shown")).to_be_visible()
     page.evaluate("window.holding = true")
     page.locator("#bars button").nth(1).click()
-    page.wait_for_function("held !== null")
+    until(page, "held !== null")
     page.locator("#bars button").nth(2).click()
     told_of = page.locator("#said-of-view")
     playwright.expect(told_of).to_contain_text("Bright is")

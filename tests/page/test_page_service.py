@@ -205,8 +205,9 @@ def test_a_key_is_asked_for_and_stays_in_the_tab(browser: Any, classifier: Class
         page.goto(visit.service.url)
         playwright.expect(page.locator("#key")).to_be_visible()
         playwright.expect(page.locator("#key-text")).to_be_focused()
-        page.keyboard.press("Escape")
-        assert page.locator("#key").is_visible()  # there is nothing to be done without
+        for _ in range(4):  # there is nothing to be done without; a browser lets it be refused only once
+            page.keyboard.press("Escape")
+            playwright.expect(page.locator("#key-text")).to_be_focused()
         page.fill("#key-text", "another key")
         page.keyboard.press("Enter")
         playwright.expect(page.locator("#key-said")).to_contain_text("That key does not open it")

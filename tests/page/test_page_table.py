@@ -14,7 +14,19 @@ import photolabel
 from photolabel.models import BUNDLED
 from photolabel.server import Settings
 
-from browsers import CALIBRATION, SAMPLES, Stoppable, Watched, browser, done, give, playwright, rows, rows_by_place
+from browsers import (
+    CALIBRATION,
+    SAMPLES,
+    Stoppable,
+    Watched,
+    browser,
+    done,
+    give,
+    playwright,
+    rows,
+    rows_by_place,
+    until,
+)
 
 __all__ = ["browser"]
 
@@ -144,6 +156,7 @@ def test_thumbnails_are_small_and_upright(watched: Watched) -> None:
     give(page, [SAMPLES / "sideways.jpg", SAMPLES / "cat.jpg", CALIBRATION.parent / "doctor" / "flat.heic"])
     playwright.expect(page.locator("td.thumb img")).to_have_count(2)
     playwright.expect(page.locator("td.thumb .noimage")).to_have_text("HEIC")
+    until(page, "[...document.querySelectorAll('td.thumb img')].every(each => each.complete && each.naturalWidth)")
     sizes = page.locator("td.thumb img").evaluate_all("all => all.map(each => [each.naturalWidth, each.naturalHeight])")
     assert sizes == [[112, 112]] * 2
     colours = page.locator("td.thumb img").evaluate_all(
@@ -197,13 +210,13 @@ def test_five_hundred_at_once(watched: Watched, tiny: Path) -> None:
         if len(found) == MANY:
             break
         page.mouse.wheel(0, 400)  # less than half of what is seen: none passes by between two looks
-        page.wait_for_function(LATER, arg=max(there))
+        until(page, LATER, max(there))
     assert sorted(found) == list(range(MANY))
     for number, (name, _, file) in found.items():
         answer = said[number % COLOURS]["answer"]
         assert file == f"photo {number}.png" and name == answer["name"].replace("_", " ")
     assert page.evaluate("sent.most") <= 6
     playwright.expect(page.locator("td.thumb .noimage")).to_have_count(0)
-    page.wait_for_function("addresses.size <= 2")  # the photo that is shown, and a thumbnail that is being drawn
+    until(page, "addresses.size <= 2")  # the photo that is shown, and a thumbnail that is being drawn
     page.click("#clear")
-    page.wait_for_function("addresses.size === 0")
+    until(page, "addresses.size === 0")

@@ -7,8 +7,8 @@ what lies in `files/` is what is sent, and it needs nothing from elsewhere.
 The scripts, from the ground up: `parts.js` makes elements of text, `words.js` says numbers and names, `service.js` is
 the way to the service, `batch.js` the photos and their order, `queue.js` has them named, a few at once. `intake.js` is
 where photos come from, `camera.js` one of these ways, `table.js` shows them all, `detail.js` one of them,
-`evidence.js` what lies over it, `small.js` and `shrink.js` thumbnails, `files.js` what can be saved; `page.js` puts it
-together.
+`evidence.js` what lies over it, `small.js` and `shrink.js` thumbnails, `files.js` what can be saved, `notice.js` what
+is the matter; `page.js` puts it together.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ PATH = "/"
 ABOUT = "/page/about.json"
 
 _SCRIPTS = (
-    *("batch", "camera", "detail", "evidence", "files", "intake", "page", "parts", "queue", "service", "shrink"),
-    *("small", "table", "words"),
+    *("batch", "camera", "detail", "evidence", "files", "intake", "notice", "page", "parts", "queue"),
+    *("service", "shrink", "small", "table", "words"),
 )
 _SAMPLES = ("astronaut", "cat", "coffee", "rocket")
 _HTML, _CSS, _SCRIPT, _SVG, _JPEG = "text/html", "text/css", "text/javascript", "image/svg+xml", "image/jpeg"

@@ -24,6 +24,7 @@ export class Batch extends EventTarget {
       name,
       state: "waiting", // or asking, named, failed, stopped
       record: null,
+      asked: null, // {model, top, sure} that the record answers
       error: null,
       took: null,
       tries: 0,

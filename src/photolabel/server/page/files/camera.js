@@ -54,11 +54,15 @@ export function camera({ take, capture }) {
   }
 
   async function shoot() {
+    const mine = opened;
+    at("camera-take").disabled = true; // one photo, however often it is pressed
     const canvas = document.createElement("canvas");
     canvas.width = video.videoWidth;
     canvas.height = video.videoHeight;
     canvas.getContext("2d").drawImage(video, 0, 0);
     const blob = await new Promise((done) => canvas.toBlob(done, "image/jpeg", QUALITY));
+    if (mine !== opened || !dialog.open) return;
+    at("camera-take").disabled = false;
     if (!blob) return;
     const name = `camera ${new Date().toISOString().slice(0, 19).replace("T", " ").replaceAll(":", ".")}.jpg`;
     dialog.close();

@@ -14,6 +14,7 @@ export class Detail {
   #view = "photo";
   #label = null; // index of the class whose evidence is shown; null for the likeliest
   #drawing = null; // AbortController of what is asked and drawn for a view
+  #waits = false; // for an answer of the service, for that
   #known = new Map(); // what was answered for this photo and model: "look", "evidence null", "evidence 281"
   #viewable = null; // whether this browser can show the photo; null while it is not known
 
@@ -79,7 +80,7 @@ export class Detail {
     say(at("cannot"), `This browser cannot show ${ending(this.#photo.name)} files such as this one.`);
     show(at("cannot"), !viewable);
     show(at("stage"), viewable || !this.#photo.error);
-    this.#best();
+    if (!this.#waits) this.#best(); // else it is drawn when the answer comes
   }
 
   /** Instead of a photo that the browser cannot show, what the network saw of it. */
@@ -145,6 +146,7 @@ export class Detail {
   async #draw() {
     this.#drawing?.abort();
     this.#drawing = new AbortController();
+    this.#waits = false;
     const { signal } = this.#drawing; // told when another photo, view or class is wanted: then this is late
     const view = this.#view;
     at("stage").dataset.shows = view;
@@ -161,6 +163,8 @@ export class Detail {
     }
     const key = view === "look" ? "look" : `evidence ${this.#label}`;
     const answer = this.#known.get(key) ?? (await this.#ask(key, view, signal));
+    if (signal.aborted) return;
+    this.#waits = false;
     if (!answer) return;
     const pixels = await pixelsOf(view === "look" ? answer.input : answer.evidence.map);
     if (signal.aborted) return;
@@ -169,10 +173,10 @@ export class Detail {
   }
 
   async #ask(key, view, signal) {
-    const { file } = this.#photo;
+    const { file, asked } = this.#photo;
+    this.#waits = true;
     say(at("said-of-view"), view === "look" ? "Having a look." : "Looking for the evidence.");
     try {
-      const asked = this.#queue.asked;
       const answer = view === "look" ? await look(file, asked, signal) : await explain(file, asked, this.#label, signal);
       if (signal.aborted) return null;
       this.#known.set(key, answer);

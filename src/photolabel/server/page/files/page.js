@@ -5,6 +5,7 @@ import { camera, canShoot } from "./camera.js";
 import { Detail } from "./detail.js";
 import { asCsv, asJson, save } from "./files.js";
 import { intake } from "./intake.js";
+import { stand, tell } from "./notice.js";
 import { at, make, say, show } from "./parts.js";
 import { Queue, isOpen } from "./queue.js";
 import { Refused, about, hasKey, models, sample, useKey } from "./service.js";
@@ -21,11 +22,14 @@ let known = null; // what the service says of itself
 let table = [];
 let detail = null;
 let rows = null;
+let cleared = 0; // how often: what was on its way then is not wanted any more
+let taken = 0; // how often photos came
 
 // -- photos come
 
 function take(found) {
   const added = batch.add(found);
+  taken++;
   if (!batch.selected || batch.photos.length === added.length) batch.selected = added[0];
   else if (added.length === 1) [batch.selected] = added;
   view(batch.photos.length === 1 ? "detail" : "list");
@@ -33,7 +37,12 @@ function take(found) {
   say(at("said"), `${several(added.length, "photo")} added.`);
 }
 
-const ways = intake({ take, tell });
+function since() {
+  const before = cleared;
+  return () => before === cleared;
+}
+
+const ways = intake({ take, tell, since });
 const shooting = camera({ take, capture: ways.capture });
 for (const name of ["choose", "more"]) at(name).addEventListener("click", ways.choose);
 for (const name of ["shoot", "shoot-more"]) {
@@ -49,9 +58,10 @@ function invite(samples) {
       const picture = make("img", { src: small, alt: each.name.replace(/\.jpg$/, ""), width: 240, height: 180 });
       const button = make("button", { type: "button" }, picture);
       button.addEventListener("click", async () => {
+        const before = taken + cleared;
         try {
           const file = await sample(each);
-          take([{ file, name: each.name }]);
+          if (before === taken + cleared) take([{ file, name: each.name }]); // once, and only if nothing else was chosen
         } catch {
           tell("The service does not answer. Try it again in a moment.");
         }
@@ -119,6 +129,7 @@ at("sort").addEventListener("change", () => batch.arrange({ sort: at("sort").val
 at("stop").addEventListener("click", () => queue.stop());
 at("again").addEventListener("click", () => queue.again(batch.photos.filter((each) => each.state === "stopped")));
 at("clear").addEventListener("click", () => {
+  cleared++;
   queue.stop();
   forget();
   batch.clear();
@@ -129,8 +140,10 @@ at("clear").addEventListener("click", () => {
   requestAnimationFrame(() => requestAnimationFrame(() => at("choose").focus()));
 });
 
+const isKnown = (photo) => Boolean(photo.record || photo.error);
+
 function saved(write, name, type) {
-  const done = batch.photos.filter((each) => each.record || each.error);
+  const done = batch.photos.filter(isKnown);
   save(write(done, table.find((each) => each.name === queue.asked.model)), name, type);
 }
 
@@ -142,25 +155,22 @@ at("save-json").addEventListener("click", () => saved(asJson, "photolabel.json",
 let ticking = 0;
 let told = 0;
 
-function tell(text, { now = false, close = true } = {}) {
-  say(at("notice-text"), text);
-  say(at("notice-count"), "");
-  show(at("notice-now"), now);
-  show(at("notice-close"), close);
-  show(at("notice"), Boolean(text));
-}
+at("notice-now").addEventListener("click", now);
+window.addEventListener("online", now);
 
-at("notice-close").addEventListener("click", () => tell(""));
-at("notice-now").addEventListener("click", () => (queue.asked === null ? start() : queue.now()));
+function now() {
+  if (queue.asked === null) start();
+  else queue.now();
+}
 
 queue.addEventListener("held", () => {
   clearInterval(ticking);
   if (!queue.held) {
-    tell("");
+    stand("");
     return;
   }
   const text = { busy: "The service has much to do. It goes on by itself.", away: "The service does not answer. Nothing is lost: it goes on as soon as it is back." };
-  tell(text[queue.held.why], { now: true, close: false });
+  stand(text[queue.held.why]);
   const tick = () => {
     const left = Math.max(0, Math.ceil((queue.held.until - Date.now()) / 1000));
     say(at("notice-count"), left ? `Next try in ${seconds(left)}.` : "Trying.");
@@ -168,20 +178,25 @@ queue.addEventListener("held", () => {
   tick();
   ticking = setInterval(() => queue.held && tick(), 500);
 });
-window.addEventListener("online", () => queue.now());
 
 queue.addEventListener("locked", () => askKey(true));
+
+let keyless = false;
 
 function askKey(again) {
   if (again) say(at("key-said"), "That key does not open it, or does not any more. It stays in this tab, and is forgotten when you close it.");
   at("key-text").value = "";
+  keyless = true;
   if (!at("key").open) at("key").showModal();
 }
 
-at("key").addEventListener("cancel", (event) => event.preventDefault()); // there is nothing to be done without
+// There is nothing to be done without. A browser lets a dialog refuse Escape once; then it closes.
+at("key").addEventListener("cancel", (event) => event.preventDefault());
+at("key").addEventListener("close", () => keyless && askKey(false));
 at("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
   useKey(at("key-text").value.trim());
+  keyless = false;
   at("key").close();
   if (queue.locked) queue.unlock();
   else start();
@@ -223,7 +238,7 @@ function progress() {
   at("progress-bar").value = count ? (named + failed) / count : 0;
   show(at("stop"), open);
   show(at("again"), !open && stopped > 0);
-  for (const name of ["save-csv", "save-json"]) at(name).disabled = named + failed === 0;
+  for (const name of ["save-csv", "save-json"]) at(name).disabled = !batch.photos.some(isKnown);
   document.title = count && open ? `${named + failed} of ${count} · photolabel` : "photolabel";
   const tens = open ? Math.floor((10 * (named + failed)) / count) : -1; // not every photo is worth a word
   if (count && tens !== told) say(at("said"), open ? text : `Done. ${text}`);
@@ -234,7 +249,19 @@ batch.addEventListener("change", render);
 
 // -- the beginning
 
-async function start() {
+const AGAIN = 5000; // milliseconds between two looks whether the service is there
+let starting = null;
+let later = 0;
+
+/** Find out what the service is and can do, once, however often it is asked for; where it is away, again and again. */
+function start() {
+  clearTimeout(later);
+  starting ??= begin().finally(() => {
+    starting = null;
+  });
+}
+
+async function begin() {
   try {
     known ??= await about();
     invite(known.samples);
@@ -245,10 +272,13 @@ async function start() {
     table = await models();
   } catch (error) {
     if (error instanceof Refused && error.status === 401) askKey(true);
-    else tell("The service does not answer.", { now: true, close: false });
+    else {
+      stand("The service does not answer.");
+      later = setTimeout(start, AGAIN);
+    }
     return;
   }
-  tell("");
+  stand("");
   queue.limit = known.bytes;
   detail ??= new Detail(queue, known);
   rows ??= new Table(batch, open);

@@ -55,8 +55,11 @@ export class Queue extends EventTarget {
     if (this.held) this.#look();
   }
 
+  /** There is another key: what was asked with the old one is asked anew. */
   unlock() {
     this.locked = false;
+    for (const photo of this.#busy.keys()) this.#wait(photo);
+    this.#abort();
     this.go();
   }
 
@@ -86,18 +89,19 @@ export class Queue extends EventTarget {
 
   async #name(photo) {
     const controller = new AbortController();
+    const { asked } = this;
     photo.state = "asking";
     this.#busy.set(photo, controller);
     this.#batch.changed();
     const begun = performance.now();
     try {
       this.#check(photo);
-      const record = await classify(photo.file, this.asked, controller.signal);
+      const record = await classify(photo.file, asked, controller.signal);
       if (controller.signal.aborted) return;
       this.#misses = 0;
       const took = performance.now() - begun;
       if (record.error) fail(photo, { code: record.error.code, detail: record.error.message }, record);
-      else Object.assign(photo, { record, error: null, took, state: "named" });
+      else Object.assign(photo, { record, asked, error: null, took, state: "named" });
     } catch (error) {
       if (controller.signal.aborted) return; // whoever aborted it has said what it is now
       await this.#failed(photo, error, controller.signal);
@@ -140,7 +144,9 @@ export class Queue extends EventTarget {
 
   /** There was no answer: is it the file, the service, or only this once? */
   async #lost(photo, signal) {
-    if (!(await readable(photo.file))) {
+    const there = await readable(photo.file);
+    if (signal.aborted) return;
+    if (!there) {
       fail(photo, {
         code: "photo-unreadable",
         title: "The file cannot be read",
@@ -148,18 +154,16 @@ export class Queue extends EventTarget {
       });
       return;
     }
-    if (signal.aborted) return;
     photo.tries++;
     if (photo.tries >= MOST_TRIES) {
-      try {
-        await ready();
+      const back = await ready().then(() => true, () => false);
+      if (signal.aborted) return;
+      if (back) {
         fail(photo, { code: "photo-error", title: "The photo could not be sent", detail: "The service is there, and did not take it." });
         return;
-      } catch {
-        photo.tries = 0;
       }
+      photo.tries = 0;
     }
-    if (signal.aborted) return;
     this.#later(photo);
     this.#hold("away", 1);
   }

@@ -2,6 +2,7 @@
 
 const LONGEST = 120_000; // milliseconds: more than the service ever takes for an answer
 const MOST_WAIT = 60; // seconds
+const ODD = { code: "internal-error", title: "A mistake in the service", detail: "It answered, and not as it should." };
 
 let key = null;
 
@@ -37,7 +38,9 @@ export async function classify(file, { model, top, sure }, signal) {
   const body = new FormData();
   body.append("photo", file, "photo"); // what it is called here is nobody else's business
   const { records } = await call(`v1/classify/batch?${query}`, { signal, body });
-  return records[0];
+  const record = records?.[0];
+  if (!Array.isArray(record?.labels)) throw new Refused(200, ODD); // somebody between us and the service made it
+  return record;
 }
 
 /** Where the evidence is for a class, given by its index, or for the likeliest. */
@@ -95,7 +98,7 @@ async function answer(path, { signal, body }) {
     // Somebody between us and the service answered, in words of its own; or the service, in its last moment.
   }
   if (problem === null && response.status >= 500) throw new Unreachable();
-  problem ??= { code: "internal-error", title: "A mistake in the service", detail: "It answered, and not as it should." };
+  problem ??= ODD;
   throw new Refused(response.status, problem, wait(response.headers.get("retry-after")));
 }
 

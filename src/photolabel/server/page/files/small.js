@@ -2,8 +2,11 @@
 
 const SIDE = 112; // pixels: twice what is shown
 const AT_ONCE = 2; // each holds a whole photo, decoded
+const MOST_STARTS = 5; // of a worker whose script does not come: the service may be away just then
 
-let worker;
+let worker; // undefined: to be started; null: there is none to be had
+let starts = 0;
+let policy;
 let busy = new Map(); // id -> photo
 let wanted = []; // the last one first: who scrolls on does not want the first any more
 const listeners = [];
@@ -45,19 +48,28 @@ function done(photo, blob) {
 function started() {
   if (!window.OffscreenCanvas) return null;
   const address = new URL("shrink.js", import.meta.url).href;
+  let heard = false;
+  starts++;
   // The one policy of the page: it lets this address through, and nothing else.
-  const policy = window.trustedTypes?.createPolicy("photolabel", { createScriptURL: () => address });
+  policy ??= window.trustedTypes?.createPolicy("photolabel", { createScriptURL: () => address });
   const made = new Worker(policy ? policy.createScriptURL("") : address);
   made.onmessage = ({ data: { id, blob } }) => {
     const photo = busy.get(id);
+    heard = true;
     busy.delete(id);
     if (photo) done(photo, blob);
     next();
   };
   made.onerror = () => {
-    worker = null;
-    for (const photo of busy.values()) done(photo, null);
+    const unmade = [...busy.values()];
     busy = new Map();
+    if (!heard && starts < MOST_STARTS) {
+      worker = undefined; // started anew when the next one is asked for
+      wanted.push(...unmade);
+      return;
+    }
+    worker = null;
+    for (const photo of unmade) done(photo, null);
     next();
   };
   return made;

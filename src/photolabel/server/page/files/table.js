@@ -77,7 +77,8 @@ export class Table {
     const last = Math.min(shown.length, Math.max(first + MORE, Math.ceil((above + innerHeight) / ROW) + MORE));
     const wanted = shown.slice(first, last);
     const kept = new Set(wanted);
-    const focused = document.activeElement?.closest?.("tr[data-id]");
+    const active = document.activeElement;
+    const focused = active?.closest?.("tr[data-id]");
     for (const [photo, row] of this.#rows) {
       if (kept.has(photo)) continue;
       if (row.element === focused) at("main").focus({ preventScroll: true }); // not to nowhere
@@ -94,6 +95,8 @@ export class Table {
       want(photo);
     });
     this.#space("below", shown.length - last, before);
+    // A row that changes its place is taken out on the way, and the keyboard's place with it.
+    if (active !== document.activeElement && focused?.isConnected) active.focus({ preventScroll: true });
     this.#stops();
   }
 
