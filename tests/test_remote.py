@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from photolabel import cli, remote, sources
+from photolabel import batch, cli, remote, sources
 from photolabel.errors import DownloadError, MissingExtraError, OutputError, PhotoError, PhotoUnavailableError
 from photolabel.images import Limits
 from photolabel.sources import Item
@@ -211,14 +214,57 @@ def test_what_is_not_permitted_is_said(store: str, tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_not_there_is_said(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    s3fs = pytest.importorskip("s3fs")
+    pytest.importorskip("s3fs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(s3fs.S3FileSystem, "retries", 1)
         stores.use(patch, "http://127.0.0.1:1")
         (item,) = sources.find(["s3://bucket/a.png"])
         with pytest.raises(PhotoError, match="cannot be used"):
             item.read()
     stores.forget()
+
+
+def test_a_store_that_is_silent_is_given_up_before_the_photo_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the photo would be told too slow for good, where it is the store that says nothing of it."""
+    pytest.importorskip("s3fs")
+    waits = sum(2**number for number in range(remote._TRIES - 1))  # at most, by botocore's standard
+    assert remote._SILENCE * remote._TRIES + waits < batch.SECONDS
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(remote, "_SILENCE", 0.2)
+        patch.setattr(remote, "_TRIES", 2)
+        stores.use(patch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        (item,) = sources.find(["s3://bucket/a.png"])
+        with pytest.raises(PhotoUnavailableError, match="answer"):
+            item.read()
+        silent.settimeout(0.2)
+        connections = 0
+        with suppress(TimeoutError):
+            while True:
+                silent.accept()[0].close()
+                connections += 1
+        assert connections == 2
+    stores.forget()
+
+
+@pytest.mark.parametrize(("broken", "error"), [(2, None), (3, PhotoUnavailableError)])
+def test_an_answer_of_a_store_that_breaks_off_is_asked_for_again(
+    broken: int, error: type[PhotoError] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aiohttp = pytest.importorskip("aiohttp", reason="the extra remote is not installed")
+    left = iter([True] * broken + [False])
+
+    def cat_file(*_: object, **__: object) -> bytes:
+        if next(left):
+            raise aiohttp.ClientPayloadError("not all of it came")
+        return PNG
+
+    monkeypatch.setattr(remote, "_store", lambda _: SimpleNamespace(cat_file=cat_file))
+    monkeypatch.setattr(remote, "_WAITS", (0.0, 0.0))
+    item = Item(photo="a", url="s3://bucket/a.png")
+    if error is None:
+        assert item.read() == PNG
+    else:
+        with pytest.raises(error, match="broke off"):
+            item.read()
 
 
 def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,9 +515,10 @@ def test_what_breaks_off_is_not_taken_for_whole(tiny: Path, monkeypatch: pytest.
 
 
 def test_a_password_is_in_no_record() -> None:
-    (item,) = sources.find(["https://me:secret@host.example/a.png?x=@y"])
-    assert item.photo == "https://host.example/a.png?x=@y"
-    assert item.url == "https://me:secret@host.example/a.png?x=@y"
+    for secret in ("secret", "sec@ret", "@", ""):
+        (item,) = sources.find([f"https://me:{secret}@host.example/a@b.png?x=@y"])
+        assert item.photo == "https://host.example/a@b.png?x=@y"
+        assert item.url == f"https://me:{secret}@host.example/a@b.png?x=@y"
 
 
 def test_a_web_server_that_is_not_there() -> None:

@@ -674,3 +674,18 @@ def test_an_abandoned_walk_closes_its_archive(tmp_path: Path) -> None:
         next(walk)
         walk.close()  # type: ignore[attr-defined]
     assert not [link for link in Path("/proc/self/fd").glob("*") if str(tmp_path) in str(link.resolve())]
+
+
+@pytest.mark.parametrize("made", [tar, zipped])
+def test_another_machine_may_number_the_archive_otherwise(made: Callable[..., bytes], tmp_path: Path) -> None:
+    """An inode says nothing on a file system that another machine has mounted; size and time of change do."""
+    path = put(tmp_path, made({"a.png": PNG}))
+    (item,) = find([str(path)])
+    copy, before = path.with_name("copy"), path.stat()
+    copy.write_bytes(path.read_bytes())
+    os.utime(copy, ns=(before.st_atime_ns, before.st_mtime_ns))
+    copy.replace(path)
+    assert path.stat().st_ino != before.st_ino and item.read() == PNG
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+    with pytest.raises(errors.PhotoUnreadableError, match="has changed"):
+        item.read()

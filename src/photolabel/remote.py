@@ -27,10 +27,15 @@ _PIECE = 1 << 20  # bytes of a stream at a time
 _REDIRECTS = 5
 _WAITS = (0.5, 2.0)  # seconds between two tries
 _BUSY = (429, 500, 502, 503, 504)
+# Of S3, before it is given up: all tries of botocore's, and its waits between them, take less than a photo may
+# (`batch.SECONDS`), for that a store is silent is nothing that a record should say of a photo.
+_SILENCE = 8  # seconds, to connect or without a byte
+_TRIES = 5
 _OF_CREDENTIALS = (
     "ExpiredToken", "InvalidAccessKeyId", "RequestExpired", "RequestTimeTooSkewed", "SignatureDoesNotMatch",
 )  # fmt: skip
-_SECRET = re.compile(r"^(https?://)[^/?#@]*@")
+_BROKEN = ("ClientPayloadError", "IncompleteReadError", "ResponseStreamingError", "ServerDisconnectedError")
+_SECRET = re.compile(r"^(https?://)[^/?#]*@")
 _MOVED = (301, 302, 303, 307, 308)
 
 
@@ -58,17 +63,20 @@ def told(url: str) -> str:
 def read(url: str, most: int) -> bytes:
     """Return a file's bytes; of one that has more than `most` at least one more, and no more than it has to.
 
-    Of a web server it is asked for a few times; stores' packages do so themselves.
+    It is asked for a few times, of a store where its answer breaks off: else the stores' packages do so themselves.
     """
+    for wait in _WAITS:
+        try:
+            return _read(url, most)
+        except PassingError:
+            time.sleep(wait)
+    return _read(url, most)
+
+
+def _read(url: str, most: int) -> bytes:
     if is_web(url):
-        for wait in (*_WAITS, None):
-            try:
-                with opened(url) as file:
-                    return file.read(most + 1)
-            except PassingError:
-                if wait is None:
-                    raise
-                time.sleep(wait)
+        with opened(url) as file:
+            return file.read(most + 1)
     with _failing():
         try:
             data: bytes = _store(url).cat_file(url, start=0, end=most + 1)
@@ -152,9 +160,18 @@ def _store(url: str) -> Any:
     if scheme not in _stores:
         with needed("remote"):
             import fsspec
+            import fsspec.config
             import fsspec.exceptions
         try:
-            _stores[scheme] = fsspec.filesystem(scheme, use_listings_cache=False)
+            if scheme == "s3":
+                tries = {"mode": "standard", "total_max_attempts": _TRIES}
+                patient = {"connect_timeout": _SILENCE, "read_timeout": _SILENCE, "retries": tries}
+                theirs = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})  # what a user has said of it
+                store = fsspec.filesystem("s3", use_listings_cache=False, config_kwargs={**patient, **theirs})
+                store.retries = 1  # of s3fs' own, of which each would have all of these
+            else:
+                store = fsspec.filesystem(scheme, use_listings_cache=False)
+            _stores[scheme] = store
         except ImportError as error:  # fsspec knows of it, but has it not
             package = {"s3": "s3fs", "gs": "gcsfs"}[scheme]
             raise MissingExtraError(
@@ -186,6 +203,10 @@ def _failing() -> Iterator[None]:
             errno.EIO, "the object store does not take the request: the name is none, or whoever reads there pays"
         ) from error
     except _theirs() as error:
+        if type(error).__name__ in _BROKEN:
+            raise PassingError(errno.EIO, "the object store's answer broke off") from error
+        if type(error).__name__ in ("ReadTimeoutError", "ConnectTimeoutError"):
+            raise OSError(errno.ETIMEDOUT, "the object store does not answer in time") from error
         if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError", "TokenRetrievalError"):
             raise OSError(errno.EIO, "there are no credentials for the object store") from error
         if isinstance(error, OSError) and error.errno == errno.EINVAL and "range" in str(error).lower():

@@ -192,8 +192,8 @@ class Parts:
     def _changed(self, kept: _Kept) -> UsageError:
         return UsageError(
             f"{self.path}: the photos are not those that the run began with: some have come or gone among those of "
-            f"{kept.name} or before. Have them as they were, or write to another folder. A list (--from) does not "
-            "change by itself."
+            f"{kept.name} or before. Have them as they were, or write to another folder; or remove that file, and its "
+            "photos are done anew. A list (--from) does not change by itself."
         )
 
     def add(self, record: Mapping[str, Any]) -> None:

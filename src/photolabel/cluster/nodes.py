@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from .. import remote as elsewhere
-from ..errors import PhotoUnavailableError
+from ..errors import PhotoUnavailableError, UsageError
 from ..workers import Crew
 
 if TYPE_CHECKING:
@@ -56,7 +56,10 @@ def decode(
     for url in urls.values():
         elsewhere.check(url)  # what this machine lacks is no error of the photos
     crew = _crew(_ELSEWHERE if urls else 1, seconds)
-    made = [each.result() for each in [crew.prepare(item, *recipes, limits=limits) for item in items]]
+    try:
+        made = [each.result() for each in [crew.prepare(item, *recipes, limits=limits) for item in items]]
+    except UsageError as error:  # another machine may be able to, or this one later
+        raise OSError("a machine of the cluster cannot start a process to decode in") from error
     for each in made:
         if isinstance(each.error, PhotoUnavailableError):  # another machine may have it, or this one later
             raise OSError(f"{each.photo}: {each.error}")

@@ -13,7 +13,7 @@ from ..errors import ClusterError, PhotolabelError
 
 _LOOK = 1.0  # seconds between two looks at which machines there are
 _ROOM = 2  # chunks that an actor has: one that it names, and one that comes meanwhile
-_DEATHS = 12  # of networks, without a photo named in between
+_DEATHS = 12  # looks between which networks died, without a photo named: a machine has many, which die together
 _PATIENCE = 600.0  # seconds without any machine: one that is ordered from a cloud takes some minutes
 
 
@@ -39,6 +39,7 @@ class Team:
         self._looked = float("-inf")
         self._seen = time.monotonic()  # when there was a machine
         self._deaths = 0
+        self._last_death = float("-inf")  # when the last look before it was
 
     def __len__(self) -> int:
         return len(self._workers)
@@ -122,7 +123,9 @@ class Team:
         return worker
 
     def _died(self, worker: _Worker, error: Exception) -> None:
-        self._deaths += 1
+        if self._last_death != self._looked:
+            self._last_death = self._looked
+            self._deaths += 1
         if self._deaths >= _DEATHS:
             raise ClusterError(
                 f"the networks' processes on the cluster have died {self._deaths} times, and named nothing in between. "

@@ -14,7 +14,7 @@ from ..images import DEFAULT_LIMITS, Limits, check_bytes, opened, read_file
 PIECE = 1 << 20  # bytes read at a time
 LOCAL_HEADER = 30  # bytes, of PKWARE APPNOTE 6.3.10, 4.3.7
 
-Stamp: TypeAlias = tuple[int, int, int]
+Stamp: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,8 +117,8 @@ class _Lazy(io.RawIOBase):
 
 
 def stamp(status: os.stat_result) -> Stamp:
-    """Return what tells a file from another one, and from itself after a change."""
-    return status.st_size, status.st_mtime_ns, status.st_ino
+    """Return what tells a file from itself after a change; the same on all machines that see it (an inode is not)."""
+    return status.st_size, status.st_mtime_ns
 
 
 def exactly(file: BinaryIO, count: int) -> bytes:

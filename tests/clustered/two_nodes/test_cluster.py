@@ -41,6 +41,8 @@ def test_the_records_are_those_of_a_local_run(cluster: Any, classifier: Classifi
     items.insert(5, Item(photo="passing", data=PNG))
     items.insert(40, Item(photo="gone", path=str(tmp_path / "gone.png")))
     items.insert(41, Item(photo="known", error=PhotoNotFoundError("It is gone.")))
+    (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone.png")
+    items.append(Item(photo="nowhere.png", path=str(tmp_path / "nowhere.png")))
     timing = Timing()
     expected, found = locally(items, classifier), remotely(items, classifier, timing=timing)
     assert records(found) == records(expected)
@@ -238,7 +240,7 @@ def test_photos_that_only_the_driver_sees_are_no_errors_of_theirs(
     cluster: Any, classifier: Classifier, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = str(tmp_path / "here.png")
-    real = os.path.lexists
-    monkeypatch.setattr(os.path, "lexists", lambda path: path == here or real(path))
+    real = os.path.exists
+    monkeypatch.setattr(os.path, "exists", lambda path: path == here or real(path))
     with pytest.raises(ClusterError, match="not on every machine"):
         remotely([Item(photo="here.png", path=here)], classifier)

@@ -22,6 +22,7 @@ from photolabel.sources import Item
 import clusters
 from cluster_runs import locally, plant, records, remotely
 from clusters import DECODING, NAMING
+from crews import eventually
 from pictures import PNG
 
 pytestmark = [clusters.LINUX, pytest.mark.filterwarnings("ignore")]  # what Ray warns of is Ray's
@@ -104,8 +105,8 @@ def test_nothing_is_lost_or_doubled_when_a_node_is(cluster: Any, classifier: Cla
 
     def coming() -> Iterator[Item]:
         for number, item in enumerate(items):
-            if number in (100, 101, 102):
-                time.sleep(1)
+            if number == 100:  # while some are under way there
+                assert eventually(lambda: len(clusters.processes(NAMING, b"ray::Namer")) > 2, 60)
             if number == 150:
                 cluster.remove_node(node, allow_graceful=False)
             yield item
